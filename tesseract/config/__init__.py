@@ -1,0 +1,1 @@
+"""What a user configures: datasets, their fields, levels and tiers."""

@@ -1,0 +1,93 @@
+"""A dataset as the functions see it: the checked, complete form of what the user wrote. No pydantic: cold starts read this."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+import msgspec
+
+from tesseract.utils.time_utils import from_micros
+
+FieldType = Literal["int", "float", "string", "bool"]
+STATS = ("count", "sum", "avg", "std", "min", "max", "first", "last")
+DEFAULT_MAX_FUTURE = 3600
+
+
+class Field(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One value of a record."""
+
+    type: FieldType
+    path: str  # dotted, where the value lies in the record
+    missing: tuple[str | int | float, ...] = ()  # sentinels that mean null
+    required: bool = False
+    min: int | float | None = None
+    max: int | float | None = None
+    unit: str = ""
+    description: str = ""
+
+    @property
+    def numeric(self) -> bool:
+        """Whether aggregates cover it."""
+        return self.type in ("int", "float")
+
+
+class Level(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How one aggregate level is kept: which statistics of which fields, and since when.
+
+    `stats` maps a statistic to its fields; an empty tuple means every numeric field. `live_from` (µs since 1970) is None for a
+    level that was there before the first record; an item with another value belongs to another life of the level.
+    """
+
+    name: str
+    stats: dict[str, tuple[str, ...]]
+    live_from: int | None = None
+
+    def wanted(self, field: str) -> tuple[str, ...]:
+        """The statistics shown for `field`, in the order of STATS."""
+        return tuple(s for s in STATS if s in self.stats and (not self.stats[s] or field in self.stats[s]))
+
+    def live_since(self) -> datetime | None:
+        """`live_from` as a moment."""
+        return None if self.live_from is None else from_micros(self.live_from)
+
+
+class Dataset(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One version of one dataset's configuration."""
+
+    name: str
+    version: int
+    group_by: tuple[str, ...]  # dotted paths
+    time_field: str
+    ref_time_field: str
+    unknown_fields: Literal["keep", "drop", "reject"]
+    buffer_ttl_hours: int
+    ladder: tuple[str, ...]
+    levels: tuple[Level, ...]
+    fields: dict[str, Field] = {}
+    max_future_seconds: int = DEFAULT_MAX_FUTURE
+    description: str = ""
+
+    @property
+    def buffer_ttl(self) -> timedelta:
+        """How long after its valid time a raw item stays in the buffer, at least."""
+        return timedelta(hours=self.buffer_ttl_hours)
+
+    @property
+    def group_columns(self) -> tuple[str, ...]:
+        """The result columns that carry the group."""
+        return self.group_by
+
+    def level(self, name: str) -> Level | None:
+        """The aggregate level of that name, if it is kept."""
+        return next((level for level in self.levels if level.name == name), None)
+
+
+def decode_dataset(body: str | bytes) -> Dataset:
+    """The inverse of `encode_dataset`."""
+    return msgspec.json.decode(body, type=Dataset)
+
+
+def encode_dataset(dataset: Dataset) -> bytes:
+    """The stored form: JSON with the fields in a fixed order, so that equal configurations are equal text."""
+    return msgspec.json.encode(dataset)

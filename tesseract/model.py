@@ -1,0 +1,119 @@
+"""The nouns of Tesseract: frozen, without I/O. Times are aware datetimes in UTC unless a name says `_micros` (since 1970)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+import msgspec
+
+from tesseract.config.tiers import UNITS, Period
+from tesseract.utils.time_utils import from_micros
+
+FieldValue = int | Decimal | str | bool  # a null is an absent field
+ItemValue = str | int | Decimal | bool | bytes | None | list[Any] | dict[str, Any]
+Item = dict[str, Any]  # of ItemValue: one item of a table, keys `pk` and `sk` among its attributes
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One reading at (group, valid time). `group` is the encoded key (see storage.keys); floats are Decimals of shortest text."""
+
+    group: str
+    valid_time: datetime
+    ref_time: datetime | None
+    fields: dict[str, FieldValue]
+    deleted: bool = False
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One record of the raw table's stream: `old` and `new` are the images, `created` its approximate creation time."""
+
+    dataset: str
+    group: str
+    valid_time: datetime
+    sequence: str  # as the stream gave it
+    stream: str  # label of the stream
+    created: datetime
+    old: RawImage | None
+    new: RawImage
+
+
+class RawImage(msgspec.Struct, frozen=True):
+    """A raw item, decoded: what the stream processors need of it."""
+
+    fields: dict[str, FieldValue]
+    ref_time: str | None
+    deleted: bool
+    expires_at: int  # seconds since 1970
+    config_version: int
+
+
+class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One immutable Parquet file as its manifest knows it. Times are µs since 1970; [start, end) is its tier period.
+
+    `window_end` is the end of the export window that the rows came with, the latest one for a merged segment.
+    """
+
+    key: str
+    tier: str
+    start: int
+    end: int
+    rows: int
+    bytes: int
+    first: int  # valid time of the first row
+    last: int  # valid time of the last row
+    window_end: int
+    footer_offset: int
+    footer_length: int
+    sha256: str
+
+    @property
+    def period(self) -> Period:
+        """The period of its tier that the segment lies in."""
+        return UNITS[self.tier].period(from_micros(self.start))
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """A commit that a manifest remembers, so that running it again changes nothing."""
+
+    id: str
+    window_end: int
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The live segments of one partition (dataset, level, group) at one version. Version 0 is the empty one before the first."""
+
+    dataset: str
+    level: str
+    group: str
+    version: int = 0
+    segments: tuple[Segment, ...] = ()
+    applied: tuple[Applied, ...] = ()
+    closed_through: int = 0
+    committed_at: int = 0
+    operation: str = ""
+
+
+WindowState = Literal["exporting", "collecting", "closed"]
+
+
+class Window(msgspec.Struct, frozen=True):
+    """One export window [start, end) in write time, µs since 1970, on whole seconds. `files` is 0 until the summary is read."""
+
+    start: int
+    end: int
+    state: WindowState
+    attempt: int = 1
+    export_arn: str = ""
+    files: int = 0
+    items: int = 0
+    requested_at: int = 0
+    closed_at: int = 0
+    snapshot_at: int = 0  # when the aggregate snapshots of the window were committed; 0 before
+
+    @property
+    def id(self) -> str:
+        """The name of the window in keys, commits and paths."""
+        moment = from_micros(self.start)
+        return f"{moment:%Y%m%dT%H%M%SZ}"

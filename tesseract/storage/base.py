@@ -1,0 +1,98 @@
+"""What a storage backend can do: three tables and one bucket. Every backend passes the suite in tests/contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, BinaryIO, Protocol
+
+from tesseract.model import Item
+
+Key = tuple[str, str]  # (pk, sk)
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Nobody has written the item yet."""
+
+
+@dataclass(frozen=True)
+class Is:
+    """The item is there and its attribute still has the value that was read."""
+
+    attribute: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Before:
+    """The item is absent, or its attribute is less than `value`: the attribute only ever moves forward."""
+
+    attribute: str
+    value: Any
+
+
+Condition = Absent | Is | Before
+
+
+class Table(Protocol):
+    """A table of items with `pk` and `sk`. Reads are strongly consistent; errors are those of tesseract.errors."""
+
+    def get(self, key: Key) -> Item | None:
+        """The item, or None."""
+
+    def get_many(self, keys: Iterable[Key]) -> dict[Key, Item]:
+        """The items that exist among `keys`, any number of them."""
+
+    def query(
+        self, pk: str, low: str | None = None, high: str | None = None, *, reverse: bool = False, limit: int = 0
+    ) -> Iterator[Item]:
+        """The items of one partition with low <= sk < high in sort-key order; `limit` 0 means all."""
+
+    def put(self, item: Item, condition: Condition | None = None) -> None:
+        """Write the whole item. Raises ConditionFailed where the condition does not hold."""
+
+    def put_many(self, items: Iterable[Item], until: datetime | None = None) -> list[Item]:
+        """Write items with distinct keys, without conditions; returns those that were not written by `until`, never drops one."""
+
+    def delete(self, key: Key, condition: Condition | None = None) -> None:
+        """Remove the item if it is there."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """An object of the bucket."""
+
+    key: str
+    bytes: int
+    modified: datetime
+
+
+class Objects(Protocol):
+    """The bucket."""
+
+    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        """The bytes [start, start + length) of an object. Raises NotFoundError."""
+
+    def open(self, key: str) -> BinaryIO:
+        """An object as a stream, for reading once. Raises NotFoundError."""
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write an object whole."""
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """The objects under a prefix, in key order."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object if it is there."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A stage's storage."""
+
+    raw: Table
+    live: Table
+    catalog: Table
+    objects: Objects

@@ -1,0 +1,205 @@
+"""Tables in DynamoDB. Errors of botocore are translated here and nowhere else."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tesseract.errors import BackendError, ConditionFailed, InputError, NotFoundError, TesseractError, Throttled
+from tesseract.model import Item
+from tesseract.storage.base import Absent, Before, Condition, Is, Key
+from tesseract.storage.codec import Wire, item_from_wire, item_to_wire, to_wire
+from tesseract.utils.time_utils import utc_now
+
+T = TypeVar("T")
+WRITE_BATCH = 25
+READ_BATCH = 100
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
+PATIENCE = 60.0  # seconds of throttling that a call without a deadline sits out
+
+_THROTTLED = {
+    "ProvisionedThroughputExceededException",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    "TooManyRequestsException",
+    "SlowDown",
+    "InternalServerError",
+    "ServiceUnavailable",
+}
+_MISSING = {"ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "404"}
+
+
+def translate(error: Exception, operation: str, key: str) -> TesseractError:
+    """An error of botocore as the one of tesseract.errors that says what to do next."""
+    if not isinstance(error, ClientError):
+        return BackendError(
+            f"no answer from AWS: {error}", operation=operation, key=key, hint="check credentials, region and endpoint"
+        )
+    code = error.response.get("Error", {}).get("Code", "")
+    message = error.response.get("Error", {}).get("Message", "") or code
+    if code == "ConditionalCheckFailedException":
+        return ConditionFailed("somebody else wrote first", operation=operation, key=key)
+    if code in _THROTTLED:
+        return Throttled(f"AWS throttles: {message}", operation=operation, key=key)
+    if code in _MISSING:
+        return NotFoundError(f"it does not exist: {message}", operation=operation, key=key)
+    if code == "ValidationException" and "size" in message.lower():
+        return InputError(message, operation=operation, key=key)
+    return BackendError(f"{code}: {message}", operation=operation, key=key)
+
+
+def pauses() -> Iterator[float]:
+    """Exponential back-off with full jitter, in seconds, for ever."""
+    ceiling = FIRST_PAUSE
+    while True:
+        yield random.uniform(0, ceiling)  # noqa: S311 - spreads load, hides nothing
+        ceiling = min(ceiling * 2, LONGEST_PAUSE)
+
+
+def batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    """`values` in lists of at most `size`."""
+    iterator = iter(values)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+class DynamoTable:
+    """One table. `client` is a boto3 DynamoDB client; it is safe to share between threads."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        self.client = client
+        self.name = name
+
+    def get(self, key: Key) -> Item | None:
+        answer = self._call("get_item", key, Key=_key(key), ConsistentRead=True)
+        return item_from_wire(answer["Item"]) if "Item" in answer else None
+
+    def get_many(self, keys: Iterable[Key]) -> dict[Key, Item]:
+        found: dict[Key, Item] = {}
+        for batch in batches(dict.fromkeys(keys), READ_BATCH):
+            asked: list[Wire] = [_key(key) for key in batch]
+            waits, started = pauses(), time.monotonic()
+            while asked:
+                request = {self.name: {"Keys": asked, "ConsistentRead": True}}
+                answer = self._call("batch_get_item", batch[0], table=False, RequestItems=request)
+                for wire in answer["Responses"].get(self.name, []):
+                    item = item_from_wire(wire)
+                    found[item["pk"], item["sk"]] = item
+                asked = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
+                if asked:
+                    if time.monotonic() - started > PATIENCE:
+                        raise Throttled("reads were throttled for a minute", operation="batch_get_item", key=self.name)
+                    time.sleep(next(waits))
+        return found
+
+    def query(
+        self, pk: str, low: str | None = None, high: str | None = None, *, reverse: bool = False, limit: int = 0
+    ) -> Iterator[Item]:
+        for wire in self.query_wire(pk, low, high, reverse=reverse, limit=limit):
+            yield item_from_wire(wire)
+
+    def query_wire(
+        self, pk: str, low: str | None = None, high: str | None = None, *, reverse: bool = False, limit: int = 0
+    ) -> Iterator[Wire]:
+        """`query`, items as they come over the wire."""
+        names: dict[str, Any] = {":pk": {"S": pk}}
+        condition = "pk = :pk"
+        if low is not None and high is not None and low >= high:
+            return
+        if low is not None:
+            condition += " AND sk >= :low" if high is None else " AND sk BETWEEN :low AND :high"
+            names[":low"] = {"S": low}
+        elif high is not None:
+            condition += " AND sk < :high"
+        if high is not None:
+            names[":high"] = {"S": high}
+        arguments: dict[str, Any] = {"KeyConditionExpression": condition, "ExpressionAttributeValues": names}
+        if limit:
+            arguments["Limit"] = limit
+        count = 0
+        while True:
+            answer = self._call(
+                "query", (pk, low or ""), ConsistentRead=True, ScanIndexForward=not reverse, **arguments
+            )
+            for wire in answer["Items"]:
+                if high is not None and wire["sk"]["S"] == high:
+                    continue  # BETWEEN includes its end, a half-open range does not
+                yield wire
+                count += 1
+                if limit and count >= limit:
+                    return
+            if "LastEvaluatedKey" not in answer:
+                return
+            arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    def put(self, item: Item, condition: Condition | None = None) -> None:
+        key = (str(item["pk"]), str(item["sk"]))
+        self._call("put_item", key, Item=item_to_wire(item), **_expression(condition))
+
+    def put_many(self, items: Iterable[Item], until: datetime | None = None) -> list[Item]:
+        left: list[Item] = []
+        for batch in batches(items, WRITE_BATCH):
+            left += self._put_batch(batch, until)
+        return left
+
+    def delete(self, key: Key, condition: Condition | None = None) -> None:
+        self._call("delete_item", key, Key=_key(key), **_expression(condition))
+
+    def _put_batch(self, batch: list[Item], until: datetime | None) -> list[Item]:
+        requests: list[Wire] = [{"PutRequest": {"Item": item_to_wire(item)}} for item in batch]
+        waits, started = pauses(), time.monotonic()
+        while requests:
+            try:
+                answer = self._call("batch_write_item", _item_key(batch[0]), False, RequestItems={self.name: requests})
+                requests = answer.get("UnprocessedItems", {}).get(self.name, [])
+            except Throttled:
+                pass  # the whole batch is still to be written
+            if requests:
+                pause = next(waits)
+                patience = PATIENCE if until is None else (until - utc_now()).total_seconds() - pause
+                if patience <= 0 or (until is None and time.monotonic() - started > PATIENCE):
+                    return [item_from_wire(request["PutRequest"]["Item"]) for request in requests]
+                time.sleep(pause)
+        return []
+
+    def _call(self, operation: str, key: Key, table: bool = True, **arguments: Any) -> Any:
+        if table:
+            arguments["TableName"] = self.name
+        try:
+            return getattr(self.client, operation)(**arguments)
+        except (ClientError, BotoCoreError) as error:
+            raise translate(error, operation, f"{self.name} {key[0]} {key[1]}".strip()) from error
+
+
+def _item_key(item: Item) -> Key:
+    return str(item["pk"]), str(item["sk"])
+
+
+def _key(key: Key) -> Wire:
+    return {"pk": {"S": key[0]}, "sk": {"S": key[1]}}
+
+
+def _expression(condition: Condition | None) -> dict[str, Any]:
+    match condition:
+        case None:
+            return {}
+        case Absent():
+            return {"ConditionExpression": "attribute_not_exists(pk)"}
+        case Is(attribute, value):
+            return {
+                "ConditionExpression": "#a = :a",
+                "ExpressionAttributeNames": {"#a": attribute},
+                "ExpressionAttributeValues": {":a": to_wire(value)},
+            }
+        case Before(attribute, value):
+            return {
+                "ConditionExpression": "attribute_not_exists(#a) OR #a < :a",
+                "ExpressionAttributeNames": {"#a": attribute},
+                "ExpressionAttributeValues": {":a": to_wire(value)},
+            }

@@ -1,0 +1,144 @@
+"""The keys of every item and object. Values inside a key are percent-encoded, so that no value can forge a separator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from urllib.parse import quote, unquote
+from zlib import crc32
+
+from tesseract.config.tiers import UNITS, Unit
+from tesseract.utils.time_utils import from_iso, iso_day, iso_micros, iso_seconds
+
+LATEST_SHARDS = 4
+MAX_GROUP_BYTES = 900  # a sort key holds 1,024 bytes, a partition key 2,048
+
+
+def tables(stage: str) -> dict[str, str]:
+    """The names of a stage's tables by their role."""
+    return {role: f"tesseract-{stage}-{role}" for role in ("raw", "live", "catalog")}
+
+
+def encode(value: str) -> str:
+    """One value as part of a key."""
+    return quote(value, safe="")
+
+
+def join_group(values: Iterable[str]) -> str:
+    """The group key of the group_by values: `KJFK`, or `NETWORK/STATION` for a compound group."""
+    return "/".join(encode(value) for value in values)
+
+
+def split_group(group: str) -> tuple[str, ...]:
+    """The group_by values of a group key."""
+    return tuple(unquote(part) for part in group.split("/"))
+
+
+def raw_pk(dataset: str, group: str, day: str) -> str:
+    """One group's UTC day in the buffer."""
+    return f"{encode(dataset)}#{group}#{day}"
+
+
+def raw_key(dataset: str, group: str, valid_time: datetime) -> tuple[str, str]:
+    """(pk, sk) of the raw item at (dataset, group, valid time)."""
+    text = iso_micros(valid_time)
+    return raw_pk(dataset, group, text[:10]), text
+
+
+def split_raw_key(pk: str, sk: str) -> tuple[str, str, datetime]:
+    """(dataset, group, valid time) of a raw item's key."""
+    dataset, group, _ = pk.split("#")
+    return unquote(dataset), group, from_iso(sk)
+
+
+def days_pk(dataset: str, group: str) -> str:
+    """The day marks of a group: live table, sort key the day."""
+    return f"{encode(dataset)}#{group}#days"
+
+
+def live_pk(dataset: str, group: str, level: str) -> str:
+    """The items of a group at a level: live table, sort key the period's start."""
+    return f"{encode(dataset)}#{group}#{level}"
+
+
+def live_key(dataset: str, group: str, unit: Unit, valid_time: datetime) -> tuple[str, str]:
+    """(pk, sk) of the aggregate item that covers `valid_time`."""
+    return live_pk(dataset, group, unit.name), iso_seconds(unit.floor(valid_time))
+
+
+def split_live_key(pk: str, sk: str) -> tuple[str, str, str, datetime]:
+    """(dataset, group, level, period start) of an aggregate item's key."""
+    dataset, group, level = pk.split("#")
+    return unquote(dataset), group, level, from_iso(sk)
+
+
+def latest_key(dataset: str, group: str) -> tuple[str, str]:
+    """(pk, sk) of a group's latest value."""
+    return latest_pk(dataset, crc32(group.encode()) % LATEST_SHARDS), group
+
+
+def latest_pk(dataset: str, shard: int) -> str:
+    """One shard of a dataset's latest values."""
+    return f"{encode(dataset)}#latest#{shard}"
+
+
+def worklist_key(pk: str, sk: str) -> tuple[str, str]:
+    """(pk, sk) of the entry that asks for the repair of the live item (pk, sk): live table, spread over 16 partitions."""
+    name = f"{pk}|{sk}"
+    return f"worklist#{crc32(name.encode()) % 16}", name
+
+
+def config_pk(dataset: str) -> str:
+    """The versions of a dataset's configuration: catalog table, sort key `version_sk`."""
+    return f"config#{encode(dataset)}"
+
+
+def manifest_pk(dataset: str, level: str, group: str) -> str:
+    """The versions of one partition's manifest: catalog table, sort key `version_sk`."""
+    return f"manifest#{encode(dataset)}#{level}#{group}"
+
+
+def partitions_pk(dataset: str, level: str) -> str:
+    """The groups that have a partition: catalog table, sort key the group."""
+    return f"partitions#{encode(dataset)}#{level}"
+
+
+def version_sk(version: int) -> str:
+    """A version as a sort key: zero-padded, so that text order is number order."""
+    return f"v{version:012d}"
+
+
+DATASETS_PK = "datasets"
+WINDOWS_PK = "windows"
+PROGRESS_KEY = ("progress", "archive")
+
+
+def window_files_pk(window: str) -> str:
+    """The finished files of one export window: catalog table, sort key (export, file)."""
+    return f"window#{window}"
+
+
+def exports_prefix(window: str) -> str:
+    """Where DynamoDB writes the export of a window."""
+    return f"exports/{window}"
+
+
+def segment_object(dataset: str, level: str, group: str, tier: str, label: str, unique: str) -> str:
+    """The object of a segment, in hive-style folders. `unique` carries the attempt: a name is never used twice."""
+    return f"archive/dataset={encode(dataset)}/level={level}/group={encode(group)}/tier={tier}/{label}-{unique}.parquet"
+
+
+def quarantine_object(dataset: str, day: str, name: str) -> str:
+    """Where records lie that could be neither accepted nor answered."""
+    return f"quarantine/dataset={encode(dataset)}/date={day}/{name}.ndjson"
+
+
+def days_between(start: datetime, end: datetime) -> Iterator[str]:
+    """The UTC days that [start, end) touches."""
+    day = UNITS["daily"].floor(start)
+    while day < end:
+        yield iso_day(day)
+        try:
+            day += timedelta(days=1)
+        except OverflowError:
+            return
