@@ -51,9 +51,7 @@ class Unit:
         months = {"monthly": 1, "quarterly": 3, "yearly": 12}.get(self.name)
         try:
             if months is None:
-                return start + {"hourly": timedelta(hours=1), "daily": timedelta(days=1)}.get(
-                    self.name, timedelta(weeks=1)
-                )
+                return start + {"hourly": timedelta(hours=1), "daily": timedelta(days=1)}.get(self.name, timedelta(weeks=1))
             index = start.year * 12 + start.month - 1 + months
             return datetime(index // 12, index % 12 + 1, 1, tzinfo=UTC)
         except (OverflowError, ValueError):

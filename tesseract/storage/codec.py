@@ -31,7 +31,7 @@ def storable(value: int | Decimal) -> bool:
         return False
     if not number:
         return True
-    _, digits, exponent = number.as_tuple()
+    _, digits, _ = number.as_tuple()
     text = "".join(map(str, digits)).rstrip("0")
     return len(text) <= MAX_DIGITS and MIN_EXPONENT <= number.adjusted() <= MAX_EXPONENT
 

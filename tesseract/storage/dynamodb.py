@@ -124,9 +124,7 @@ class DynamoTable:
             arguments["Limit"] = limit
         count = 0
         while True:
-            answer = self._call(
-                "query", (pk, low or ""), ConsistentRead=True, ScanIndexForward=not reverse, **arguments
-            )
+            answer = self._call("query", (pk, low or ""), ConsistentRead=True, ScanIndexForward=not reverse, **arguments)
             for wire in answer["Items"]:
                 if high is not None and wire["sk"]["S"] == high:
                     continue  # BETWEEN includes its end, a half-open range does not

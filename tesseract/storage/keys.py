@@ -110,7 +110,7 @@ def version_sk(version: int) -> str:
 
 DATASETS_PK = "datasets"
 WINDOWS_PK = "windows"
-PROGRESS_KEY = ("progress", "archive")
+PROGRESS_PK = "progress"
 
 
 def window_files_pk(window: str) -> str:

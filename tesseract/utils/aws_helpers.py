@@ -46,6 +46,4 @@ def account() -> str:
     try:
         return str(client("sts").get_caller_identity()["Account"])
     except (ClientError, BotoCoreError) as error:
-        raise BackendError(
-            f"AWS does not say who we are: {error}", hint="check AWS credentials, region and endpoint"
-        ) from error
+        raise BackendError(f"AWS does not say who we are: {error}", hint="check AWS credentials, region and endpoint") from error

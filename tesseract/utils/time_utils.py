@@ -67,9 +67,7 @@ def parse_time(text: str, now: datetime, what: str = "time") -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise InputError(
-            f"{what} {text!r} is not a time", hint="write 2013-07-01T12:00:00Z, 2013-07-01, now or -3h"
-        ) from error
+        raise InputError(f"{what} {text!r} is not a time", hint="write 2013-07-01T12:00:00Z, 2013-07-01, now or -3h") from error
     if moment.tzinfo is None:
         if len(text) > 10:
             raise InputError(f"{what} {text!r} has no time zone", hint=f"write {text}Z for UTC, or an offset")

@@ -1,0 +1,243 @@
+"""The one algebra of aggregates: `identity`, `fold`, `retract`, `merge`, `finish`. Exact, and pure.
+
+A field's values are scaled integers (39.02 is 3902 at scale 2), so sums and sums of squares are never rounded, do not depend on
+the order of arrival, and a value that is taken out again leaves no residue. Averages and deviations are derived at the very end.
+
+Times are µs since the period's start. Only numbers are aggregated: text and truth values of a record count as its row alone.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+from math import isqrt
+from typing import NamedTuple
+
+import msgspec
+
+from tesseract.config.dataset import Level
+from tesseract.model import FieldValue
+
+
+class FieldState(NamedTuple):
+    """The exact state of one field over a period. All values are integers at `scale` (digits after the point).
+
+    `minimum`, `maximum`, `first` and `last` are None where the field has no value.
+    """
+
+    count: int = 0
+    scale: int = 0
+    total: int = 0
+    squares: int = 0  # at twice the scale
+    minimum: int | None = None
+    maximum: int | None = None
+    first: int | None = None
+    first_at: int = 0
+    last: int | None = None
+    last_at: int = 0
+
+
+class State(NamedTuple):
+    """The exact state of a period: its rows, and its fields that had a number."""
+
+    rows: int
+    fields: dict[str, FieldState]
+
+
+def identity() -> State:
+    """The state of a period without records."""
+    return State(0, {})
+
+
+def numbers(fields: dict[str, FieldValue]) -> dict[str, int | Decimal]:
+    """The values of a record that aggregates cover."""
+    return {k: v for k, v in fields.items() if not isinstance(v, bool | str)}
+
+
+def fold(state: State, values: dict[str, FieldValue], at: int) -> State:
+    """`state` with one more record: its values, and its time in µs since the period's start."""
+    fields = dict(state.fields)
+    for name, value in numbers(values).items():
+        fields[name] = _merge(fields[name], _single(value, at)) if name in fields else _single(value, at)
+    return State(state.rows + 1, fields)
+
+
+def merge(left: State, right: State) -> State:
+    """The state of two disjoint sets of records. Associative and commutative; times must share one origin."""
+    fields = dict(left.fields)
+    for name, other in right.fields.items():
+        fields[name] = _merge(fields[name], other) if name in fields else other
+    return State(left.rows + right.rows, fields)
+
+
+def retract(state: State, values: dict[str, FieldValue]) -> State:
+    """`state` without a record that was folded into it, as far as sums go: rows, count, sum and sum of squares.
+
+    Extremes are left as they were: what comes after a retracted minimum is not in the state, and must be looked up.
+    """
+    fields = dict(state.fields)
+    for name, value in numbers(values).items():
+        scaled, one = _aligned(fields[name], _single(value, 0))
+        fields[name] = scaled._replace(count=scaled.count - 1, total=scaled.total - one.total, squares=scaled.squares - one.squares)
+    return State(state.rows - 1, fields)
+
+
+def shift(state: State, micros: int) -> State:
+    """`state` with its times counted from an origin that lies `micros` earlier: an hour's state as part of its day."""
+    return State(
+        state.rows,
+        {name: f._replace(first_at=f.first_at + micros, last_at=f.last_at + micros) for name, f in state.fields.items()},
+    )
+
+
+def finish(field: FieldState, stats: tuple[str, ...]) -> dict[str, int | Decimal | None]:
+    """The statistics of one field: exact numbers; avg and std as the shortest text of the nearest double.
+
+    `std` is the sample's, None for one value; everything but `count` is None where there is none.
+    """
+    values = {
+        "count": field.count,
+        "sum": _unscale(field.total, field.scale) if field.count else None,
+        "avg": average(field),
+        "std": deviation(field),
+        "min": _unscale(field.minimum, field.scale),
+        "max": _unscale(field.maximum, field.scale),
+        "first": _unscale(field.first, field.scale),
+        "last": _unscale(field.last, field.scale),
+    }
+    return {stat: values[stat] for stat in stats}
+
+
+def average(field: FieldState) -> Decimal | None:
+    """The mean, correctly rounded to a double."""
+    if not field.count:
+        return None
+    return Decimal(repr(float(Fraction(field.total, field.count * 10**field.scale))))
+
+
+def deviation(field: FieldState) -> Decimal | None:
+    """The sample's standard deviation, to a double: from an integer square root with 40 digits more than the sums have."""
+    if field.count < 2:
+        return None
+    numerator = field.count * field.squares - field.total * field.total
+    denominator = field.count * (field.count - 1) * 100**field.scale
+    guard = 10**40
+    root = Fraction(isqrt(numerator * guard * guard // denominator), guard) if numerator else Fraction(0)
+    return Decimal(repr(float(root)))
+
+
+def shown(state: State, level: Level) -> dict[str, dict[str, int | Decimal | None]]:
+    """The plain numbers of a period, field → statistic → number, as the level's configuration wants them."""
+    wanted = ((name, field, level.wanted(name)) for name, field in sorted(state.fields.items()))
+    return {name: finish(field, stats) for name, field, stats in wanted if stats}
+
+
+# wire ---------------------------------------------------------------------------------------------------------------
+
+
+def encode_state(state: State) -> bytes:
+    """The state as MessagePack: [rows, [[name, count, scale, total, squares, min, max, first, first_at, last, last_at], …]].
+
+    Integers beyond 64 bits are big-endian two's complement bytes.
+    """
+    return msgspec.msgpack.encode([state.rows, [[name, *map(_pack, field)] for name, field in sorted(state.fields.items())]])
+
+
+def decode_state(body: bytes) -> State:
+    """The inverse of `encode_state`."""
+    rows, fields = msgspec.msgpack.decode(body)
+    return State(rows, {name: FieldState(*map(_unpack, values)) for name, *values in fields})
+
+
+def _pack(value: int | None) -> int | bytes | None:
+    if value is None or -(2**63) <= value < 2**63:
+        return value
+    return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
+
+
+def _unpack(value: int | bytes | None) -> int | None:
+    return int.from_bytes(value, "big", signed=True) if isinstance(value, bytes) else value
+
+
+# scaled integers ----------------------------------------------------------------------------------------------------
+
+
+def _single(value: int | Decimal, at: int) -> FieldState:
+    scaled, scale = _scaled(value)
+    return FieldState(1, scale, scaled, scaled * scaled, scaled, scaled, scaled, at, scaled, at)
+
+
+def _scaled(value: int | Decimal) -> tuple[int, int]:
+    if isinstance(value, int):
+        return value, 0
+    sign, digits, exponent = value.as_tuple()
+    if not isinstance(exponent, int):
+        raise ValueError(f"{value} is not a number that can be aggregated")
+    number = int("".join(map(str, digits)))
+    if exponent >= 0:
+        number, exponent = number * 10**exponent, 0
+    while exponent < 0 and number % 10 == 0:
+        number, exponent = number // 10, exponent + 1
+    return (-number if sign else number), -exponent
+
+
+def _unscale(value: int | None, scale: int) -> int | Decimal | None:
+    if value is None or not scale:
+        return value
+    return Decimal((value < 0, tuple(map(int, str(abs(value)))), -scale))
+
+
+def _aligned(left: FieldState, right: FieldState) -> tuple[FieldState, FieldState]:
+    scale = max(left.scale, right.scale)
+    return _at_scale(left, scale), _at_scale(right, scale)
+
+
+def _at_scale(field: FieldState, scale: int) -> FieldState:
+    if field.scale == scale:
+        return field
+    factor = 10 ** (scale - field.scale)
+
+    def up(value: int | None) -> int | None:
+        return None if value is None else value * factor
+
+    return FieldState(
+        field.count,
+        scale,
+        field.total * factor,
+        field.squares * factor * factor,
+        up(field.minimum),
+        up(field.maximum),
+        up(field.first),
+        field.first_at,
+        up(field.last),
+        field.last_at,
+    )
+
+
+def _merge(left: FieldState, right: FieldState) -> FieldState:
+    left, right = _aligned(left, right)
+    if left.minimum is None or left.maximum is None:
+        return right._replace(count=left.count + right.count)
+    if right.minimum is None or right.maximum is None:
+        return left._replace(count=left.count + right.count)
+    first, last = min(left, right, key=_first), max(left, right, key=_last)
+    return FieldState(
+        left.count + right.count,
+        left.scale,
+        left.total + right.total,
+        left.squares + right.squares,
+        min(left.minimum, right.minimum),
+        max(left.maximum, right.maximum),
+        first.first,
+        first.first_at,
+        last.last,
+        last.last_at,
+    )
+
+
+def _first(field: FieldState) -> tuple[int, int]:
+    return field.first_at, field.first or 0
+
+
+def _last(field: FieldState) -> tuple[int, int]:
+    return field.last_at, field.last or 0

@@ -1,0 +1,189 @@
+"""The catalog: configurations, partitions, manifests, export windows and how far they have come. One class over one table.
+
+A manifest version is one immutable item; a commit is the put of version n+1 if nobody has it yet. One write, no lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from hashlib import sha256
+
+import msgspec
+
+from tesseract.config.dataset import Dataset, decode_dataset, encode_dataset
+from tesseract.errors import ConditionFailed, DamagedError, RetryError
+from tesseract.model import Item, Manifest, Window
+from tesseract.storage import keys
+from tesseract.storage.base import Absent, Before, Is, Objects, Table
+from tesseract.utils.time_utils import iso_micros, to_micros
+
+SPILL_BYTES = 64 * 1024  # a larger manifest lies in the bucket: an item holds 400 kB, and every commit writes it whole
+ATTEMPTS = 50
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far the archive has come, µs since 1970; 0 where nothing is known.
+
+    `archived_through`: every write before it is in committed segments. `snapshot_through`: the same for aggregate levels.
+    """
+
+    archived_through: int = 0
+    snapshot_through: int = 0
+
+
+class Catalog:
+    """The catalog of one stage. `objects` holds manifests that are too large for an item."""
+
+    def __init__(self, table: Table, objects: Objects) -> None:
+        self.table = table
+        self.objects = objects
+
+    # configurations -------------------------------------------------------------------------------------------------
+
+    def dataset_names(self) -> list[str]:
+        """All datasets, in order."""
+        return [item["sk"] for item in self.table.query(keys.DATASETS_PK)]
+
+    def dataset(self, name: str, version: int | None = None) -> Dataset | None:
+        """One version of a configuration, the newest by default."""
+        pk = keys.config_pk(name)
+        if version is not None:
+            item = self.table.get((pk, keys.version_sk(version)))
+        else:
+            item = next(self.table.query(pk, "v", "w", reverse=True, limit=1), None)
+        return None if item is None else decode_dataset(item["body"])
+
+    def put_dataset(self, dataset: Dataset, now: datetime) -> None:
+        """Add a version. Raises ConditionFailed where somebody has added it."""
+        self.table.put({"pk": keys.DATASETS_PK, "sk": dataset.name})  # before it exists: no dataset is ever unlisted
+        self.table.put(
+            {
+                "pk": keys.config_pk(dataset.name),
+                "sk": keys.version_sk(dataset.version),
+                "body": encode_dataset(dataset).decode(),
+                "applied_at": iso_micros(now),
+            },
+            Absent(),
+        )
+
+    # manifests ------------------------------------------------------------------------------------------------------
+
+    def groups(self, dataset: str, level: str) -> list[str]:
+        """The groups that have a partition at a level, in order."""
+        return [item["sk"] for item in self.table.query(keys.partitions_pk(dataset, level))]
+
+    def manifest(self, dataset: str, level: str, group: str) -> Manifest:
+        """The newest manifest of a partition; an empty one at version 0 before its first commit."""
+        pk = keys.manifest_pk(dataset, level, group)
+        item = next(self.table.query(pk, "v", "w", reverse=True, limit=1), None)
+        return Manifest(dataset, level, group) if item is None else self._decode(item)
+
+    def commit(
+        self, dataset: str, level: str, group: str, change: Callable[[Manifest], Manifest | None], now: datetime
+    ) -> Manifest | None:
+        """Write the next version as `change` makes it from the newest; on a conflict, `change` is asked again.
+
+        `change` is pure; it answers None where nothing is to be done, and so does this.
+        """
+        for _ in range(ATTEMPTS):
+            old = self.manifest(dataset, level, group)
+            new = change(old)
+            if new is None:
+                return None
+            if old.version == 0:  # before the first commit, so that no partition exists unlisted
+                self.table.put({"pk": keys.partitions_pk(dataset, level), "sk": group})
+            new = msgspec.structs.replace(new, version=old.version + 1, committed_at=to_micros(now))
+            try:
+                # two commits at once: both read version n, the second put finds n+1 there and starts over
+                self.table.put(self._encode(new), Absent())
+            except ConditionFailed:
+                continue
+            return new
+        raise RetryError("the manifest changed under every attempt", operation="commit", key=f"{dataset} {level} {group}")
+
+    def _encode(self, manifest: Manifest) -> Item:
+        body = msgspec.json.encode(manifest)
+        item: Item = {
+            "pk": keys.manifest_pk(manifest.dataset, manifest.level, manifest.group),
+            "sk": keys.version_sk(manifest.version),
+        }
+        if len(body) <= SPILL_BYTES:
+            return {**item, "body": body.decode()}
+        name = f"catalog/manifests/{item['pk']}/{item['sk']}-{sha256(body).hexdigest()[:16]}.json"
+        self.objects.put(name, body)
+        return {**item, "object": name}
+
+    def _decode(self, item: Item) -> Manifest:
+        body = item["body"] if "body" in item else self.objects.get(item["object"])
+        try:
+            return msgspec.json.decode(body, type=Manifest)
+        except msgspec.DecodeError as error:
+            raise DamagedError(f"a manifest does not decode: {error}", key=f"{item['pk']} {item['sk']}") from error
+
+    # export windows -------------------------------------------------------------------------------------------------
+
+    def windows(self) -> list[Window]:
+        """All export windows, oldest first."""
+        return [_window(item) for item in self.table.query(keys.WINDOWS_PK)]
+
+    def window(self, window_id: str) -> Window | None:
+        """One export window."""
+        item = self.table.get((keys.WINDOWS_PK, window_id))
+        return None if item is None else _window(item)
+
+    def open_window(self, window: Window) -> None:
+        """Record a new window. Raises ConditionFailed where another timer was first."""
+        self.table.put(_window_item(window, 1), Absent())
+
+    def change_window(self, window_id: str, change: Callable[[Window], Window | None]) -> Window:
+        """Replace a window by what `change` makes of it; None leaves it. Returns what is stored then."""
+        for _ in range(ATTEMPTS):
+            item = self.table.get((keys.WINDOWS_PK, window_id))
+            if item is None:
+                raise DamagedError("the export window has gone", key=window_id)
+            old = _window(item)
+            new = change(old)
+            if new is None or new == old:
+                return old
+            try:
+                # a worker and the timer change one window: the second finds another version and looks again
+                self.table.put(_window_item(new, item["version"] + 1), Is("version", item["version"]))
+            except ConditionFailed:
+                continue
+            return new
+        raise RetryError("the window changed under every attempt", operation="change_window", key=window_id)
+
+    def finish_file(self, window_id: str, export_id: str, file: str, rows: int) -> None:
+        """Record that a file's rows are committed. Doing it twice changes nothing."""
+        self.table.put({"pk": keys.window_files_pk(window_id), "sk": f"{export_id}/{file}", "rows": rows})
+
+    def finished_files(self, window_id: str, export_id: str) -> dict[str, int]:
+        """The finished files of one export of a window, and their rows."""
+        items = self.table.query(keys.window_files_pk(window_id), f"{export_id}/", f"{export_id}0")
+        return {item["sk"].partition("/")[2]: int(item["rows"]) for item in items}
+
+    # progress -------------------------------------------------------------------------------------------------------
+
+    def progress(self) -> Progress:
+        """How far archive and snapshots have come."""
+        pk = keys.PROGRESS_PK
+        items = {item["sk"]: int(item["through"]) for item in self.table.query(pk)}
+        return Progress(items.get("archived", 0), items.get("snapshot", 0))
+
+    def advance(self, what: str, through: int) -> None:
+        """Move `archived` or `snapshot` forward; a smaller value than the stored one changes nothing."""
+        try:
+            # workers close windows in any order: progress only ever moves forward
+            self.table.put({"pk": keys.PROGRESS_PK, "sk": what, "through": through}, Before("through", through))
+        except ConditionFailed:
+            return
+
+
+def _window(item: Item) -> Window:
+    return msgspec.json.decode(item["body"], type=Window)
+
+
+def _window_item(window: Window, version: int) -> Item:
+    body = msgspec.json.encode(window).decode()
+    return {"pk": keys.WINDOWS_PK, "sk": window.id, "body": body, "version": version}
