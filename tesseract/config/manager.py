@@ -50,8 +50,8 @@ class Plan:
 def plan(old: Dataset | None, wanted: Dataset, now: datetime) -> Plan:
     """How `wanted` follows on `old`. Pure.
 
-    What records mean may not change yet: the group, the times and the fields of a dataset stay as they were first applied. A
-    level that is added counts from when every writer knows of it (60 s of cache) and every record that may already be there,
+    What records and numbers mean may not change yet: the group, the times, the fields and a level's statistics stay as they were
+    first applied. A level that is added counts from when every writer knows of it (60 s of cache) and every record that may already be there,
     stamped ahead of the clock, has passed.
     """
     if old is None:
@@ -61,6 +61,11 @@ def plan(old: Dataset | None, wanted: Dataset, now: datetime) -> Plan:
         f"{name} cannot change once a dataset exists: give the new meaning a new dataset name"
         for name in ("group_by", "time_field", "ref_time_field", "unknown_fields", "fields")
         if getattr(old, name) != getattr(wanted, name)
+    )
+    refusals += tuple(
+        f"the statistics of level {level.name} cannot change once it exists"
+        for level in wanted.levels
+        if (before := old.level(level.name)) is not None and before.stats != level.stats
     )
     horizon = max(old.max_future_seconds, wanted.max_future_seconds)
     live_from = to_micros(now + CACHE + timedelta(seconds=horizon))

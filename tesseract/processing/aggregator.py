@@ -25,7 +25,7 @@ class FieldState(NamedTuple):
     `minimum`, `maximum`, `first` and `last` are None where the field has no value.
     """
 
-    count: int = 0
+    n: int = 0  # non-null values
     scale: int = 0
     total: int = 0
     squares: int = 0  # at twice the scale
@@ -78,7 +78,7 @@ def retract(state: State, values: dict[str, FieldValue]) -> State:
     fields = dict(state.fields)
     for name, value in numbers(values).items():
         scaled, one = _aligned(fields[name], _single(value, 0))
-        fields[name] = scaled._replace(count=scaled.count - 1, total=scaled.total - one.total, squares=scaled.squares - one.squares)
+        fields[name] = scaled._replace(n=scaled.n - 1, total=scaled.total - one.total, squares=scaled.squares - one.squares)
     return State(state.rows - 1, fields)
 
 
@@ -96,8 +96,8 @@ def finish(field: FieldState, stats: tuple[str, ...]) -> dict[str, int | Decimal
     `std` is the sample's, None for one value; everything but `count` is None where there is none.
     """
     values = {
-        "count": field.count,
-        "sum": _unscale(field.total, field.scale) if field.count else None,
+        "count": field.n,
+        "sum": _unscale(field.total, field.scale) if field.n else None,
         "avg": average(field),
         "std": deviation(field),
         "min": _unscale(field.minimum, field.scale),
@@ -110,17 +110,17 @@ def finish(field: FieldState, stats: tuple[str, ...]) -> dict[str, int | Decimal
 
 def average(field: FieldState) -> Decimal | None:
     """The mean, correctly rounded to a double."""
-    if not field.count:
+    if not field.n:
         return None
-    return Decimal(repr(float(Fraction(field.total, field.count * 10**field.scale))))
+    return Decimal(repr(float(Fraction(field.total, field.n * 10**field.scale))))
 
 
 def deviation(field: FieldState) -> Decimal | None:
     """The sample's standard deviation, to a double: from an integer square root with 40 digits more than the sums have."""
-    if field.count < 2:
+    if field.n < 2:
         return None
-    numerator = field.count * field.squares - field.total * field.total
-    denominator = field.count * (field.count - 1) * 100**field.scale
+    numerator = field.n * field.squares - field.total * field.total
+    denominator = field.n * (field.n - 1) * 100**field.scale
     guard = 10**40
     root = Fraction(isqrt(numerator * guard * guard // denominator), guard) if numerator else Fraction(0)
     return Decimal(repr(float(root)))
@@ -146,7 +146,7 @@ def encode_state(state: State) -> bytes:
 def decode_state(body: bytes) -> State:
     """The inverse of `encode_state`."""
     rows, fields = msgspec.msgpack.decode(body)
-    return State(rows, {name: FieldState(*map(_unpack, values)) for name, *values in fields})
+    return State(rows, {name: FieldState(*map(_unpack, values))  # type: ignore[arg-type] for name, *values in fields})
 
 
 def _pack(value: int | None) -> int | bytes | None:
@@ -201,7 +201,7 @@ def _at_scale(field: FieldState, scale: int) -> FieldState:
         return None if value is None else value * factor
 
     return FieldState(
-        field.count,
+        field.n,
         scale,
         field.total * factor,
         field.squares * factor * factor,
@@ -217,12 +217,12 @@ def _at_scale(field: FieldState, scale: int) -> FieldState:
 def _merge(left: FieldState, right: FieldState) -> FieldState:
     left, right = _aligned(left, right)
     if left.minimum is None or left.maximum is None:
-        return right._replace(count=left.count + right.count)
+        return right._replace(n=left.n + right.n)
     if right.minimum is None or right.maximum is None:
-        return left._replace(count=left.count + right.count)
+        return left._replace(n=left.n + right.n)
     first, last = min(left, right, key=_first), max(left, right, key=_last)
     return FieldState(
-        left.count + right.count,
+        left.n + right.n,
         left.scale,
         left.total + right.total,
         left.squares + right.squares,
