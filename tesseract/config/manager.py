@@ -50,9 +50,9 @@ class Plan:
 def plan(old: Dataset | None, wanted: Dataset, now: datetime) -> Plan:
     """How `wanted` follows on `old`. Pure.
 
-    What records and numbers mean may not change yet: the group, the times, the fields and a level's statistics stay as they were
-    first applied. A level that is added counts from when every writer knows of it (60 s of cache) and every record that may already be there,
-    stamped ahead of the clock, has passed.
+    What records and numbers mean may not change yet: the group, the times, the fields and the statistics of a level stay as they
+    were first applied. A level that is added counts from when every writer knows of it (60 s of cache) and every record that may
+    already be there, stamped ahead of the clock, has passed.
     """
     if old is None:
         levels = tuple(msgspec.structs.replace(level, live_from=None) for level in wanted.levels)

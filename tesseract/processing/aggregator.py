@@ -146,7 +146,8 @@ def encode_state(state: State) -> bytes:
 def decode_state(body: bytes) -> State:
     """The inverse of `encode_state`."""
     rows, fields = msgspec.msgpack.decode(body)
-    return State(rows, {name: FieldState(*map(_unpack, values))  # type: ignore[arg-type] for name, *values in fields})
+    unpacked = {name: [_unpack(value) for value in values] for name, *values in fields}
+    return State(rows, {name: FieldState(*values) for name, values in unpacked.items()})  # type: ignore[arg-type]
 
 
 def _pack(value: int | None) -> int | bytes | None:

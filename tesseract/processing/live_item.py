@@ -1,0 +1,97 @@
+"""Aggregate items of the live table: what a dashboard reads, and the exact state beside it. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+
+from tesseract.config.dataset import Dataset, Level
+from tesseract.config.tiers import UNITS
+from tesseract.model import Item
+from tesseract.processing.aggregator import State, decode_state, encode_state, identity, shown
+from tesseract.storage.base import Key
+from tesseract.utils.time_utils import EPOCH, from_iso
+
+LIVE_TTL = timedelta(days=400)  # outlives the buffer by far: a year of daily values stays one Query
+NO_LIMIT = 2**40  # `safe_until` of an item without rows, in seconds: nothing of it can expire
+
+
+class LiveItem(msgspec.Struct, frozen=True):
+    """One period of one group at one level, as protocol A keeps it. Times are seconds since 1970 unless said otherwise.
+
+    `applied` is the watermark, `stream label/sequence`; `safe_until` the earliest expiry among the raw items folded;
+    `stale_at` is None unless the item is stale; `live_from` (µs) names the life of the level that the item belongs to.
+    """
+
+    pk: str
+    sk: str
+    state: State = identity()
+    version: int = 0
+    applied: str = ""
+    safe_until: int = NO_LIMIT
+    stale_at: int | None = None
+    live_from: int | None = None
+
+    @property
+    def key(self) -> Key:
+        """(pk, sk)."""
+        return self.pk, self.sk
+
+
+def decode_item(item: Item) -> LiveItem:
+    """A stored item. The state of a stale one is empty: it has no numbers that anybody may use."""
+    return LiveItem(
+        pk=item["pk"],
+        sk=item["sk"],
+        state=decode_state(item["state"]) if "state" in item else identity(),
+        version=int(item["version"]),
+        applied=item["applied"],
+        safe_until=int(item["safe_until"]),
+        stale_at=None if item.get("stale_at") is None else int(item["stale_at"]),
+        live_from=None if item.get("live_from") is None else int(item["live_from"]),
+    )
+
+
+def encode_item(live: LiveItem, level: Level, now: datetime) -> Item:
+    """The item to store: plain numbers and state, or neither where it is stale."""
+    item: Item = {
+        "pk": live.pk,
+        "sk": live.sk,
+        "version": live.version,
+        "applied": live.applied,
+        "safe_until": live.safe_until,
+        "expires_at": _expires_at(live, level, now),
+    }
+    if live.live_from is not None:
+        item["live_from"] = live.live_from
+    if live.stale_at is not None:
+        return {**item, "stale_at": live.stale_at}
+    return {**item, "rows": live.state.rows, "fields": shown(live.state, level), "state": encode_state(live.state)}
+
+
+def numbers_of(item: Item) -> dict[str, dict[str, int | Decimal | None]]:
+    """The plain numbers of an item that is not stale: field → statistic → number."""
+    fields: dict[str, dict[str, int | Decimal | None]] = item["fields"]
+    return fields
+
+
+def usable(item: Item | None, level: Level) -> bool:
+    """Whether a reader may take the numbers of an item: it is there, not stale, and of the level's present life."""
+    return item is not None and item.get("stale_at") is None and item.get("live_from") == level.live_from
+
+
+def covers(live: LiveItem, dataset: Dataset, level: Level) -> bool:
+    """Whether every record of the item's period was written while its level was kept."""
+    since = level.live_since()
+    return since is None or from_iso(live.sk) > since
+
+
+def _expires_at(live: LiveItem, level: Level, now: datetime) -> int:
+    """From the later of the last change and the period's end, so that an item for tomorrow does not expire early."""
+    end = UNITS[level.name].period(from_iso(live.sk)).end
+    try:
+        return int((max(now, end) + LIVE_TTL - EPOCH).total_seconds())
+    except OverflowError:
+        return NO_LIMIT
