@@ -27,7 +27,10 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One record of the raw table's stream: `old` and `new` are the images, `created` its approximate creation time."""
+    """One record of the raw table's stream: `old` and `new` are the images, `created` its approximate creation time.
+
+    `new` is None where the image could not be read: the change is in quarantine, and its periods must be marked stale.
+    """
 
     dataset: str
     group: str
@@ -36,7 +39,7 @@ class Change(msgspec.Struct, frozen=True):
     stream: str  # label of the stream
     created: datetime
     old: RawImage | None
-    new: RawImage
+    new: RawImage | None
 
 
 class RawImage(msgspec.Struct, frozen=True):
@@ -109,6 +112,7 @@ class Window(msgspec.Struct, frozen=True):
     files: int = 0
     items: int = 0
     requested_at: int = 0
+    collected_at: int = 0  # when its files were last made into tasks; 0 before
     closed_at: int = 0
     snapshot_at: int = 0  # when the aggregate snapshots of the window were committed; 0 before
 

@@ -127,3 +127,17 @@ def first_tier(ladder: tuple[str, ...], starts: set[datetime], limit: int = 40) 
         if len({unit.floor(start) for start in starts}) <= limit:
             return unit
     return UNITS[ladder[-1]]
+
+
+def tier_period(ladder: tuple[str, ...], tier: str, moment: datetime) -> Period:
+    """The period of a tier's segment that holds `moment`: a week is cut where the ladder's next coarser tier is cut.
+
+    Only weeks need it: every other unit lies inside one period of each coarser one.
+    """
+    unit = UNITS[tier]
+    period = unit.period(moment)
+    coarser = next((UNITS[name] for name in ladder if UNITS[name].rank > unit.rank), None)
+    if tier != "weekly" or coarser is None:
+        return period
+    outer = coarser.period(moment)
+    return Period(max(period.start, outer.start), min(period.end, outer.end))

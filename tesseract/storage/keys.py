@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from urllib.parse import quote, unquote
 from zlib import crc32
 
+from tesseract.config.dataset import Level
 from tesseract.config.tiers import UNITS, Unit
 from tesseract.utils.time_utils import from_iso, iso_day, iso_micros, iso_seconds
 
@@ -98,6 +99,11 @@ def manifest_pk(dataset: str, level: str, group: str) -> str:
     return f"manifest#{encode(dataset)}#{level}#{group}"
 
 
+def level_partition(level: Level) -> str:
+    """The partition name of an aggregate level: a level that was added again keeps its segments apart from its former life."""
+    return level.name if level.live_from is None else f"{level.name}@{level.live_from}"
+
+
 def partitions_pk(dataset: str, level: str) -> str:
     """The groups that have a partition: catalog table, sort key the group."""
     return f"partitions#{encode(dataset)}#{level}"
@@ -121,6 +127,16 @@ def window_files_pk(window: str) -> str:
 def exports_prefix(window: str) -> str:
     """Where DynamoDB writes the export of a window."""
     return f"exports/{window}"
+
+
+def touched_object(window: str, export: str, file: str) -> str:
+    """Where a worker notes which hours the rows of an export file touched."""
+    return f"catalog/touched/{window}/{export}/{file}"
+
+
+def pending_object(window: str) -> str:
+    """Where the snapshots of a window note the touched periods that had not ended by its end."""
+    return f"catalog/pending/{window}.json"
 
 
 def segment_object(dataset: str, level: str, group: str, tier: str, label: str, unique: str) -> str:

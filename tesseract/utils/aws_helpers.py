@@ -10,8 +10,11 @@ MAX_CONNECTIONS = 32
 
 
 @cache
-def client(service: str) -> Any:
-    """One shared client per service. botocore alone, since `import boto3` costs a cold start a tenth of a second more."""
+def client(service: str, read_timeout: int = 60) -> Any:
+    """One shared client per service, and per seconds that an answer may take.
+
+    botocore alone, since `import boto3` costs a cold start a tenth of a second more.
+    """
     from botocore.config import Config
     from botocore.session import get_session
 
@@ -21,6 +24,7 @@ def client(service: str) -> Any:
         max_pool_connections=MAX_CONNECTIONS,
         retries={"mode": "standard", "max_attempts": 4},
         connect_timeout=5,
+        read_timeout=read_timeout,
         user_agent_extra="tesseract",
     )
     return session.create_client(service, region_name=region, config=config)

@@ -1,0 +1,31 @@
+"""The raw table's stream into the hourly and daily items of the live table."""
+
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools import Logger
+
+from tesseract.config.manager import Configs
+from tesseract.processing.aggregates import AggregateProcessor
+from tesseract.processing.stream import run
+from tesseract.storage.aws import backend
+from tesseract.storage.catalog import Catalog
+from tesseract.utils.aws_helpers import stage_name
+from tesseract.utils.time_utils import utc_now
+
+logger = Logger()
+
+
+@cache
+def processor() -> AggregateProcessor:
+    """Kept while the function is warm."""
+    store = backend(stage_name())
+    catalog = Catalog(store.catalog, store.objects)
+    return AggregateProcessor(store.live, catalog, Configs(catalog, utc_now), utc_now)
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Decode, apply, and answer with the first record that must come again."""
+    answer = run(event, processor().process, backend(stage_name()).objects, utc_now)
+    logger.info("aggregated", records=len(event["Records"]), failures=answer["batchItemFailures"])
+    return answer

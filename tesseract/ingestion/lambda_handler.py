@@ -1,0 +1,172 @@
+"""Envelopes to records and back to answers: HTTP API and function URL, direct invoke, Kinesis. The entry points call these."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from tesseract.config.dataset import Dataset
+from tesseract.config.manager import Configs
+from tesseract.errors import InputError, NotFoundError, RetryError
+from tesseract.ingestion.validators import Rejection, Validator, split_body
+from tesseract.ingestion.writer import Writer
+from tesseract.storage.base import Objects
+from tesseract.storage.keys import quarantine_object
+from tesseract.utils.time_utils import iso_day
+
+MAX_BODY = 4_500_000  # Lambda takes 6 MB of event, and base64 adds a third
+SPARE = timedelta(seconds=3)  # before the deadline, to answer in
+NOT_WRITTEN = "not written: the table is throttled; send this record again"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What happened to a request: how many records were accepted, and what was wrong with the others."""
+
+    status: int
+    accepted: int = 0
+    rejected: list[Rejection] = []
+    error: str = ""
+
+    def body(self) -> dict[str, Any]:
+        """The answer's JSON."""
+        plain: dict[str, Any] = {"accepted": self.accepted, "rejected": [msgspec.structs.asdict(r) for r in self.rejected]}
+        return {"error": self.error, **plain} if self.error else plain
+
+
+class Service:
+    """Ingestion of one stage: shared by the entry points, and by tests over any backend."""
+
+    def __init__(self, configs: Configs, writer: Writer, objects: Objects, clock: Callable[[], datetime]) -> None:
+        self._configs, self._writer, self._objects, self._clock = configs, writer, objects, clock
+        self._validators: dict[tuple[str, int], Validator] = {}
+
+    # HTTP and direct invoke -----------------------------------------------------------------------------------------
+
+    def handle(self, event: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Answer an event: of an HTTP API or function URL (payload 2.0), else a direct `{"dataset": …, "records": […]}`.
+
+        `seconds` is what is left of the function's time.
+        """
+        if "requestContext" not in event:
+            return self._answer_direct(event, seconds)
+        answer = self._answer(str((event.get("pathParameters") or {}).get("dataset", "")), event, seconds)
+        headers = {"content-type": "application/json"}
+        if answer.status == 503:
+            headers["retry-after"] = "2"
+        return {"statusCode": answer.status, "headers": headers, "body": msgspec.json.encode(answer.body()).decode()}
+
+    def _answer_direct(self, event: dict[str, Any], seconds: float) -> dict[str, Any]:
+        records = event.get("records")
+        if not isinstance(event.get("dataset"), str) or not isinstance(records, list):
+            return Answer(400, error='a direct event is {"dataset": NAME, "records": [{…}, …]}').body()
+        try:
+            lines = [msgspec.Raw(msgspec.json.encode(record)) for record in records]
+            return self.ingest(event["dataset"], lines, seconds).body()
+        except NotFoundError as error:
+            return Answer(404, error=str(error)).body()
+        except RetryError as error:
+            return Answer(503, error=f"not written, send it again: {error}").body()
+
+    def _answer(self, dataset: str, event: dict[str, Any], seconds: float) -> Answer:
+        try:
+            body = _body(event)
+            if len(body) > MAX_BODY:
+                return Answer(
+                    413, error=f"the body has {len(body)} bytes, at most {MAX_BODY} go into one request; send it in parts"
+                )
+            self._configs.get(dataset)
+            return self.ingest(dataset, split_body(body), seconds)
+        except NotFoundError as error:
+            return Answer(404, error=str(error))
+        except InputError as error:
+            return Answer(400, error=str(error))
+        except RetryError as error:
+            return Answer(503, error=f"not written, send it again: {error}")
+
+    def ingest(self, name: str, lines: Sequence[bytes | msgspec.Raw], seconds: float) -> Answer:
+        """Validate and write the records of one request. Raises NotFoundError for an unknown dataset."""
+        now = self._clock()
+        dataset = self._configs.get(name)
+        decoded = self._validator(dataset).decode(lines, now)
+        unwritten = self._writer.write(dataset, decoded.records, now + timedelta(seconds=seconds) - SPARE)
+        rejected = decoded.rejected + [Rejection(index, "", "", NOT_WRITTEN) for index in unwritten]
+        rejected.sort(key=lambda rejection: rejection.index)
+        accepted = len(lines) - len(rejected)
+        status = 200 if not rejected else 207 if accepted else 503 if unwritten else 400
+        return Answer(status, accepted, rejected)
+
+    def _validator(self, dataset: Dataset) -> Validator:
+        key = (dataset.name, dataset.version)
+        if key not in self._validators:
+            self._validators[key] = Validator(dataset)
+        return self._validators[key]
+
+    # Kinesis --------------------------------------------------------------------------------------------------------
+
+    def handle_kinesis(self, event: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Write a batch of one shard. What cannot be valid goes to quarantine; what was not written is asked for again.
+
+        Each Kinesis record is `{"dataset": NAME, "records": [{…}, …]}`.
+        """
+        lots: dict[str, list[tuple[str, bytes | msgspec.Raw]]] = {}
+        refused: dict[str, list[dict[str, Any]]] = {}
+        for entry in event["Records"]:
+            sequence = entry["kinesis"]["sequenceNumber"]
+            data = base64.b64decode(entry["kinesis"]["data"])
+            try:
+                envelope = msgspec.json.decode(data, type=Envelope)
+                self._configs.get(envelope.dataset)
+                lots.setdefault(envelope.dataset, []).extend((sequence, line) for line in envelope.records)
+            except (msgspec.DecodeError, RecursionError) as error:
+                reason = f'not {{"dataset": NAME, "records": [{{…}}, …]}}: {error}'
+                refused.setdefault("_unknown", []).append(_refused(sequence, data, "", reason))
+            except NotFoundError as error:
+                refused.setdefault("_unknown", []).append(_refused(sequence, data, "dataset", str(error)))
+        failed: list[str] = []
+        for name, lot in lots.items():
+            answer = self.ingest(name, [line for _, line in lot], seconds)
+            for rejection in answer.rejected:
+                sequence, line = lot[rejection.index]
+                if rejection.reason == NOT_WRITTEN:
+                    failed.append(sequence)
+                else:
+                    refused.setdefault(name, []).append(_refused(sequence, bytes(line), rejection.field, rejection.reason))
+        self._quarantine(event, refused)
+        lowest = min(failed, key=int, default=None)
+        return {"batchItemFailures": [] if lowest is None else [{"itemIdentifier": lowest}]}
+
+    def _quarantine(self, event: dict[str, Any], refused: dict[str, list[dict[str, Any]]]) -> None:
+        """Keep what nobody can be told about. Named by shard and sequence number: a batch that comes again writes it again."""
+        day = iso_day(self._clock())
+        shard = str(event["Records"][0].get("eventID", "shard")).partition(":")[0]
+        for dataset, entries in refused.items():
+            by_sequence = Counter(entry["sequence"] for entry in entries)
+            name = f"kinesis-{shard}-{min(by_sequence, key=int)}"
+            self._objects.put(quarantine_object(dataset, day, name), b"\n".join(map(msgspec.json.encode, entries)) + b"\n")
+
+
+class Envelope(msgspec.Struct):
+    """A Kinesis record: which dataset, and its records."""
+
+    dataset: str
+    records: list[msgspec.Raw]
+
+
+def _refused(sequence: str, data: bytes, field: str, reason: str) -> dict[str, Any]:
+    return {"sequence": sequence, "record": data.decode("utf-8", "replace"), "field": field, "reason": reason}
+
+
+def _body(event: dict[str, Any]) -> bytes:
+    body = event.get("body") or ""
+    if not event.get("isBase64Encoded"):
+        return str(body).encode()
+    try:
+        return base64.b64decode(body, validate=True)
+    except binascii.Error as error:
+        raise InputError(f"the body is not base64: {error}") from error

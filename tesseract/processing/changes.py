@@ -1,0 +1,76 @@
+"""Events of the raw table's stream as changes. Pure: what cannot be read is answered, not raised."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from tesseract.model import Change
+from tesseract.storage.items import raw_image
+from tesseract.storage.keys import split_raw_key
+from tesseract.utils.time_utils import EPOCH
+
+SEQUENCE_DIGITS = 40
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """A batch of one shard, in order. `poison` holds the stream records that could not be read, as they came."""
+
+    changes: list[Change]
+    poison: list[dict[str, Any]]
+
+
+def decode_batch(event: dict[str, Any]) -> Batch:
+    """The changes of a Lambda event. Removes are dropped: TTL makes them, and a user's delete is a put of a tombstone."""
+    changes: list[Change] = []
+    poison: list[dict[str, Any]] = []
+    for record in event["Records"]:
+        if record["eventName"] == "REMOVE":
+            continue
+        change = _decode(record)
+        if change is None or change.new is None:
+            poison.append(record)
+        if change is not None:
+            changes.append(change)
+    return Batch(changes, poison)
+
+
+def watermark(change: Change) -> str:
+    """The change's place in the stream as `label/sequence`, padded: text order is the order of the numbers."""
+    return f"{change.stream}/{change.sequence:0>{SEQUENCE_DIGITS}}"
+
+
+def same_values(change: Change) -> bool:
+    """Whether the change left the record as it was: another version or day of receipt, the same reading."""
+    old, new = change.old, change.new
+    return old is not None and new is not None and old.fields == new.fields and old.deleted == new.deleted
+
+
+def _decode(record: dict[str, Any]) -> Change | None:
+    """None where not even the key can be read: such a record belongs to no period."""
+    body = record["dynamodb"]
+    try:
+        dataset, group, valid_time = split_raw_key(body["Keys"]["pk"]["S"], body["Keys"]["sk"]["S"])
+    except (KeyError, ValueError):
+        return None
+    try:
+        old = raw_image(body["OldImage"]) if "OldImage" in body else None
+        new = raw_image(body["NewImage"])
+    except (KeyError, ValueError, ArithmeticError, TypeError, AttributeError):
+        old = new = None
+    return Change(
+        dataset=dataset,
+        group=group,
+        valid_time=valid_time,
+        sequence=body["SequenceNumber"],
+        stream=record["eventSourceARN"].rpartition("/")[2],
+        created=_moment(body["ApproximateCreationDateTime"]),
+        old=old,
+        new=new,
+    )
+
+
+def _moment(seconds: float) -> datetime:
+    return EPOCH + timedelta(seconds=seconds)

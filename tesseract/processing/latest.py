@@ -1,0 +1,123 @@
+"""Latest values: one item per group, the newest valid time, right again soon after a correction or a delete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+
+from tesseract.config.dataset import Dataset
+from tesseract.config.manager import Configs
+from tesseract.errors import ConditionFailed, RetryError
+from tesseract.model import Change, Item, RawImage
+from tesseract.storage.base import Absent, Is, Table
+from tesseract.storage.keys import latest_key, raw_key, raw_pk
+from tesseract.utils.time_utils import from_iso, iso_day, iso_micros
+
+ATTEMPTS = 20
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What a latest item holds of a record."""
+
+    valid_time: str
+    ref_time: str | None
+    fields: dict[str, object]
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a batch asks of one group's item: `newest` is its newest visible record, `seen` all valid times it touches."""
+
+    newest: Reading | None
+    seen: frozenset[str]
+
+
+def wanted(changes: list[Change]) -> Wanted:
+    """What the changes of one group, in order, ask of its latest item. Pure."""
+    final = {iso_micros(change.valid_time): change.new for change in changes}
+    visible = {time: image for time, image in final.items() if image is not None and not image.deleted}
+    newest = max(visible, default=None)
+    return Wanted(None if newest is None else _reading(newest, visible[newest]), frozenset(final))
+
+
+def decide(item: Item | None, want: Wanted) -> Reading | None:
+    """The reading that the batch itself makes the latest, None where it does not. Pure."""
+    if want.newest is None or (item is not None and want.newest.valid_time <= item["valid_time"]):
+        return None
+    return want.newest
+
+
+class LatestProcessor:
+    """Keeps the latest items of a stage."""
+
+    def __init__(self, raw: Table, live: Table, configs: Configs, clock: Callable[[], datetime]) -> None:
+        self._raw, self._live, self._configs, self._clock = raw, live, configs, clock
+
+    def process(self, changes: list[Change]) -> str | None:
+        """Apply a batch. Returns the lowest sequence number that is not durably applied, None where all are."""
+        groups: dict[tuple[str, str], list[Change]] = {}
+        for change in changes:
+            groups.setdefault((change.dataset, change.group), []).append(change)
+        left = dict(groups)
+        for (name, group), own in groups.items():
+            try:
+                version = max((change.new.config_version for change in own if change.new), default=0)
+                self._update(self._configs.get(name, version), group, wanted(own))
+            except RetryError:
+                break
+            del left[name, group]
+        return min((change.sequence for own in left.values() for change in own), key=int, default=None)
+
+    def _update(self, dataset: Dataset, group: str, want: Wanted) -> None:
+        key = latest_key(dataset.name, group)
+        for _ in range(ATTEMPTS):
+            item = self._live.get(key)
+            reading = decide(item, want)
+            if reading is None and (item is None or item["valid_time"] not in want.seen):
+                return
+            # a change at the very time that the item holds may be an older one that comes again: raw knows better
+            looked_up = reading is None
+            if looked_up and item is not None:
+                reading = self._look_up(dataset, group, item["valid_time"])
+            if not self._write(key, item, reading):
+                continue
+            if not looked_up or reading is None or self._look_up(dataset, group, reading.valid_time) == reading:
+                return
+            want = Wanted(None, frozenset({reading.valid_time}))  # raw changed under our hands: look again
+        raise RetryError("the latest item changed under every attempt", operation="latest", key=" ".join(key))
+
+    def _look_up(self, dataset: Dataset, group: str, valid_time: str) -> Reading | None:
+        """The newest visible record at or before `valid_time` on its day, None where the archive would have to be asked."""
+        held = self._raw.get(raw_key(dataset.name, group, from_iso(valid_time)))
+        if held is not None and not held.get("deleted"):
+            return _of_item(held)
+        day = iso_day(from_iso(valid_time))
+        for item in self._raw.query(raw_pk(dataset.name, group, day), None, valid_time, reverse=True):
+            if not item.get("deleted"):
+                young = from_iso(item["sk"]) + dataset.buffer_ttl > self._clock()
+                return _of_item(item) if young else None
+        return None
+
+    def _write(self, key: tuple[str, str], old: Item | None, reading: Reading | None) -> bool:
+        version = 0 if old is None else int(old["version"])
+        item: Item = {"pk": key[0], "sk": key[1], "version": version + 1, "updated_at": iso_micros(self._clock())}
+        if reading is None:  # our readers resolve it; others see no numbers rather than wrong ones
+            item |= {"stale": True, "valid_time": old["valid_time"] if old else ""}
+        else:
+            item |= {"valid_time": reading.valid_time, "fields": reading.fields}
+            item |= {"ref_time": reading.ref_time} if reading.ref_time else {}
+        try:
+            # batches of two shards meet in one group: both read version n, only one writes n+1, the other looks again
+            self._live.put(item, Absent() if old is None else Is("version", version))
+        except ConditionFailed:
+            return False
+        return True
+
+
+def _reading(valid_time: str, image: RawImage) -> Reading:
+    return Reading(valid_time, image.ref_time, dict(image.fields))
+
+
+def _of_item(item: Item) -> Reading:
+    return Reading(item["sk"], item.get("ref_time"), item["fields"])

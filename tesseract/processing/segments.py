@@ -1,0 +1,119 @@
+"""Rows into segments, and segments into manifests: what every writer of the archive shares."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from uuid import uuid4
+
+import pyarrow as pa
+from msgspec.structs import replace
+
+from tesseract.config.dataset import Dataset
+from tesseract.config.tiers import DAILY, UNITS, Period, first_tier, tier_period
+from tesseract.model import Applied, Manifest, Segment
+from tesseract.storage import parquet_writer
+from tesseract.storage.base import Objects
+from tesseract.storage.keys import segment_object
+from tesseract.utils.time_utils import from_micros, to_micros
+
+RAW = "raw"
+VALID_TIME, PERIOD_START = "valid_time", "period_start"
+DAY = 86_400_000_000  # µs
+THREADS = 8
+
+
+@dataclass(frozen=True)
+class Partition:
+    """What one manifest covers. `level` is the partition's name of it: `raw`, `hourly`, or `hourly@…` for a later life."""
+
+    dataset: Dataset
+    level: str
+    group: str
+
+    @property
+    def time_column(self) -> str:
+        """The column that its rows are sorted by."""
+        return VALID_TIME if self.level == RAW else PERIOD_START
+
+
+def micros(table: pa.Table, column: str) -> list[int]:
+    """A timestamp column as µs since 1970."""
+    values: list[int] = table[column].cast(pa.int64()).to_pylist()
+    return values
+
+
+def write_rows(objects: Objects, partition: Partition, table: pa.Table, window_end: int) -> tuple[Segment, ...]:
+    """Write sorted rows as one segment per period of the finest tier that takes few; none crosses a period. In parallel."""
+    times = micros(table, partition.time_column)
+    days = {from_micros(day * DAY) for day in {time // DAY for time in times}}
+    ladder = partition.dataset.ladder
+    tier = first_tier(ladder, days).name
+    pieces = []
+    begin = 0
+    while begin < len(times):
+        period = tier_period(ladder, tier, from_micros(times[begin]))
+        end = bisect_left(times, to_micros(period.end), lo=begin)
+        pieces.append((period, table.slice(begin, end - begin)))
+        begin = end
+    with ThreadPoolExecutor(min(THREADS, len(pieces) or 1)) as pool:
+        return tuple(pool.map(lambda piece: write_segment(objects, partition, tier, piece[0], piece[1], window_end), pieces))
+
+
+def write_segment(objects: Objects, partition: Partition, tier: str, period: Period, table: pa.Table, window_end: int) -> Segment:
+    """Write sorted rows of one period as one object, under a name that is never used again."""
+    dataset = partition.dataset
+    unique = uuid4().hex  # a retried attempt writes another object: nobody ever reads half of one and half of the other
+    key = segment_object(dataset.name, partition.level, partition.group, tier, UNITS[tier].label(period.start), unique)
+    start, end = to_micros(period.start), to_micros(period.end)
+    about = {"dataset": dataset.name, "level": partition.level, "group": partition.group, "tier": tier}
+    file = parquet_writer.encode(table, {**about, "start": str(start), "end": str(end), "window_end": str(window_end)})
+    objects.put(key, file.body)
+    times = micros(table, partition.time_column)
+    return Segment(
+        key=key,
+        tier=tier,
+        start=start,
+        end=end,
+        rows=len(table),
+        bytes=len(file.body),
+        first=times[0],
+        last=times[-1],
+        window_end=window_end,
+        footer_offset=file.footer_offset,
+        footer_length=file.footer_length,
+        sha256=file.sha256,
+    )
+
+
+def added(
+    manifest: Manifest, segments: Sequence[Segment], commit: str, window_end: int, through: int, operation: str
+) -> Manifest | None:
+    """`manifest` with the segments of a window's commit; None where it has them already, or can no longer take them.
+
+    `through` is how far the partition is complete. A manifest forgets a commit once it has closed the commit's window, and takes
+    nothing of a closed window: a task delivered late cannot bring back what a compaction has purged.
+    """
+    if window_end <= manifest.closed_through or any(known.id == commit for known in manifest.applied):
+        return None
+    applied = (*manifest.applied, Applied(commit, window_end))
+    return closed(replace(manifest, segments=(*manifest.segments, *segments), applied=applied, operation=operation), through)
+
+
+def closed(manifest: Manifest, through: int) -> Manifest:
+    """`manifest` with `closed_through` moved forward to `through`, and without the commits that it need not remember."""
+    through = max(manifest.closed_through, through)
+    applied = tuple(known for known in manifest.applied if known.window_end > through)
+    return replace(manifest, closed_through=through, applied=applied)
+
+
+def swapped(manifest: Manifest, inputs: Iterable[str], output: Segment | None, through: int, operation: str) -> Manifest | None:
+    """`manifest` with the segments named `inputs` replaced by `output`; None where one of them has gone."""
+    gone = set(inputs)
+    kept = tuple(segment for segment in manifest.segments if segment.key not in gone)
+    if len(kept) + len(gone) != len(manifest.segments):
+        return None
+    segments = kept if output is None else (*kept, output)
+    return closed(replace(manifest, segments=segments, operation=operation), through)

@@ -1,0 +1,27 @@
+"""The storage of a stage on AWS, and the clients that its functions need beside it."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from tesseract.storage import keys
+from tesseract.storage.base import Backend
+from tesseract.storage.dynamodb import DynamoTable
+from tesseract.storage.s3_manager import S3Objects
+from tesseract.utils.aws_helpers import bucket_name, client
+
+
+@cache
+def backend(stage: str, bucket: str | None = None) -> Backend:
+    """The three tables and the bucket of a stage; `bucket` is found by the caller's account where it is not given.
+
+    Calls AWS only for that name. Raises BackendError where AWS does not say who the caller is.
+    """
+    names = keys.tables(stage)
+    dynamodb = client("dynamodb")
+    return Backend(
+        raw=DynamoTable(dynamodb, names["raw"]),
+        live=DynamoTable(dynamodb, names["live"]),
+        catalog=DynamoTable(dynamodb, names["catalog"]),
+        objects=S3Objects(client("s3"), bucket or bucket_name(stage)),
+    )
