@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -163,10 +164,25 @@ def _refused(sequence: str, data: bytes, field: str, reason: str) -> dict[str, A
 
 
 def _body(event: dict[str, Any]) -> bytes:
+    """The body as bytes: base64 and gzip undone. Raises InputError where it is not what the envelope says."""
     body = event.get("body") or ""
     if not event.get("isBase64Encoded"):
-        return str(body).encode()
+        return str(body).encode("utf-8", "surrogatepass")
     try:
-        return base64.b64decode(body, validate=True)
+        plain = base64.b64decode(body, validate=True)
     except binascii.Error as error:
         raise InputError(f"the body is not base64: {error}") from error
+    headers = {str(name).lower(): str(value) for name, value in (event.get("headers") or {}).items()}
+    return _inflate(plain) if "gzip" in headers.get("content-encoding", "") else plain
+
+
+def _inflate(body: bytes) -> bytes:
+    """Gunzip, but never more than a body may hold: a small request must not fill the memory."""
+    inflater = zlib.decompressobj(31)
+    try:
+        plain = inflater.decompress(body, MAX_BODY + 1)
+    except zlib.error as error:
+        raise InputError(f"the body is not gzip, though its content-encoding says so: {error}") from error
+    if len(plain) <= MAX_BODY and not inflater.eof:
+        raise InputError("the gzip body ends too early")
+    return plain

@@ -1,4 +1,4 @@
-"""The queue of archive tasks, and calls of a stage's functions."""
+"""What a stage has beside its storage: the queue of archive tasks, its functions, its stream and its HTTP API."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tesseract.errors import BackendError, Throttled
+from tesseract.errors import BackendError, NotFoundError, Throttled
 from tesseract.storage.dynamodb import batches, translate
 from tesseract.utils.aws_helpers import client
 
@@ -57,3 +57,57 @@ def invoke(stage: str, function: str, payload: dict[str, Any]) -> dict[str, Any]
         reason = result.get("errorMessage", result) if isinstance(result, dict) else result
         raise BackendError(f"the function failed: {reason}", operation="invoke", key=name, hint="its log says more")
     return cast(dict[str, Any], result)
+
+
+class Kinesis:
+    """A Kinesis stream."""
+
+    def __init__(self, name: str) -> None:
+        self._client, self._name = client("kinesis"), name
+
+    def put(self, data: bytes, partition_key: str) -> None:
+        """Put one record. Raises Throttled where the shard is full."""
+        try:
+            self._client.put_record(StreamName=self._name, Data=data, PartitionKey=partition_key)
+        except (ClientError, BotoCoreError) as error:
+            raise translate(error, "put_record", self._name) from error
+
+
+class SignedHttp:
+    """HTTP with AWS's signature (SigV4), connections kept. Safe to share between threads."""
+
+    def __init__(self, service: str) -> None:
+        from botocore.httpsession import URLLib3Session
+        from botocore.session import get_session
+
+        session = get_session()
+        self._credentials = session.get_credentials()
+        if self._credentials is None:
+            raise BackendError("there are no AWS credentials", hint="set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret")
+        self._service, self._region = service, client("sts").meta.region_name
+        self._session = URLLib3Session(timeout=60, max_pool_connections=16)
+
+    def post(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        """(status, body) of the answer. Raises BackendError where nobody answers."""
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+
+        request = AWSRequest("POST", url, data=body, headers=headers)
+        SigV4Auth(self._credentials.get_frozen_credentials(), self._service, self._region).add_auth(request)
+        try:
+            answer = self._session.send(request.prepare())
+        except BotoCoreError as error:
+            raise translate(error, "POST", url) from error
+        return answer.status_code, answer.content
+
+
+def http_api_url(stage: str) -> str:
+    """The address of the stage's HTTP API. Raises NotFoundError where the stage has none."""
+    try:
+        pages = client("apigatewayv2").get_paginator("get_apis").paginate()
+        for api in (api for page in pages for api in page["Items"]):
+            if api["Name"] in (f"{stage}-tesseract", f"tesseract-{stage}"):
+                return str(api["ApiEndpoint"]).rstrip("/")
+    except (ClientError, BotoCoreError) as error:
+        raise translate(error, "get_apis", stage) from error
+    raise NotFoundError(f"stage {stage!r} has no HTTP API here", hint="is it deployed in this account and region?")
