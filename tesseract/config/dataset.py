@@ -47,6 +47,12 @@ class Level(msgspec.Struct, frozen=True, omit_defaults=True):
         """The statistics shown for `field`, in the order of STATS."""
         return tuple(s for s in STATS if s in self.stats and (not self.stats[s] or field in self.stats[s]))
 
+    def covered(self) -> frozenset[str] | None:
+        """The fields that any statistic is kept of; None for every number that comes."""
+        if not all(self.stats.values()):
+            return None
+        return frozenset(name for names in self.stats.values() for name in names)
+
     def live_since(self) -> datetime | None:
         """`live_from` as a moment."""
         return None if self.live_from is None else from_micros(self.live_from)

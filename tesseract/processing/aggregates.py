@@ -71,9 +71,10 @@ class AggregateProcessor:
             # a change is never read under an older configuration than the one that wrote it
             dataset = self._configs.get(name, max((c.new.config_version for c in own if c.new), default=0))
             manifests: dict[str, Manifest] = {}
+            covered = {level.name: level.covered() for level in dataset.levels}
             for key, (level, group) in touched(own, dataset).items():
                 archived = partial(self._archived, dataset, group[0].group, manifests)
-                tasks.append(_Task(key, level, Facts(dataset, level, self._clock(), archived), group))
+                tasks.append(_Task(key, level, Facts(dataset, level, self._clock(), archived, covered[level.name]), group))
         return tasks
 
     def _archived(self, dataset: Dataset, group: str, manifests: dict[str, Manifest], period: Period) -> bool:

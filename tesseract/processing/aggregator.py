@@ -9,7 +9,6 @@ Times are µs since the period's start. Only numbers are aggregated: text and tr
 from __future__ import annotations
 
 from decimal import Decimal
-from fractions import Fraction
 from math import isqrt
 from typing import NamedTuple
 
@@ -17,6 +16,8 @@ import msgspec
 
 from tesseract.config.dataset import Level
 from tesseract.model import FieldValue
+
+_GUARD = 10**40
 
 
 class FieldState(NamedTuple):
@@ -49,15 +50,20 @@ def identity() -> State:
     return State(0, {})
 
 
-def numbers(fields: dict[str, FieldValue]) -> dict[str, int | Decimal]:
-    """The values of a record that aggregates cover."""
-    return {k: v for k, v in fields.items() if not isinstance(v, bool | str)}
+def numbers(fields: dict[str, FieldValue], covered: frozenset[str] | None = None) -> dict[str, int | Decimal]:
+    """The values of a record that aggregates cover: numbers, of the fields `covered` where it is given."""
+    return {
+        name: value for name, value in fields.items() if not isinstance(value, bool | str) and (covered is None or name in covered)
+    }
 
 
-def fold(state: State, values: dict[str, FieldValue], at: int) -> State:
-    """`state` with one more record: its values, and its time in µs since the period's start."""
+def fold(state: State, values: dict[str, FieldValue], at: int, covered: frozenset[str] | None = None) -> State:
+    """`state` with one more record: its values, and its time in µs since the period's start.
+
+    `covered` are the fields that a level keeps statistics of (Level.covered): state is paid for by the kilobyte.
+    """
     fields = dict(state.fields)
-    for name, value in numbers(values).items():
+    for name, value in numbers(values, covered).items():
         fields[name] = _merge(fields[name], _single(value, at)) if name in fields else _single(value, at)
     return State(state.rows + 1, fields)
 
@@ -109,21 +115,19 @@ def finish(field: FieldState, stats: tuple[str, ...]) -> dict[str, int | Decimal
 
 
 def average(field: FieldState) -> Decimal | None:
-    """The mean, correctly rounded to a double."""
-    if not field.n:
-        return None
-    return Decimal(repr(float(Fraction(field.total, field.n * 10**field.scale))))
+    """The mean, correctly rounded to a double: Python divides integers so."""
+    return Decimal(repr(field.total / (field.n * 10**field.scale))) if field.n else None
 
 
 def deviation(field: FieldState) -> Decimal | None:
-    """The sample's standard deviation, to a double: from an integer square root with 40 digits more than the sums have."""
+    """The sample's standard deviation, to a double: from an integer square root with 40 digits behind the point."""
     if field.n < 2:
         return None
     numerator = field.n * field.squares - field.total * field.total
+    if not numerator:
+        return Decimal(0)
     denominator = field.n * (field.n - 1) * 100**field.scale
-    guard = 10**40
-    root = Fraction(isqrt(numerator * guard * guard // denominator), guard) if numerator else Fraction(0)
-    return Decimal(repr(float(root)))
+    return Decimal(repr(isqrt(numerator * _GUARD * _GUARD // denominator) / _GUARD))
 
 
 def shown(state: State, level: Level) -> dict[str, dict[str, int | Decimal | None]]:
@@ -136,18 +140,28 @@ def shown(state: State, level: Level) -> dict[str, dict[str, int | Decimal | Non
 
 
 def encode_state(state: State) -> bytes:
-    """The state as MessagePack: [rows, [[name, count, scale, total, squares, min, max, first, first_at, last, last_at], …]].
+    """The state as MessagePack: [rows, [time, …], [[name, n, scale, total, squares, min, max, first, first_at, last, last_at], …]].
 
-    Integers beyond 64 bits are big-endian two's complement bytes.
+    `first_at` and `last_at` are places in the list of times, since the fields of a record share its time. Integers beyond 64 bits
+    are big-endian two's complement bytes.
     """
-    return msgspec.msgpack.encode([state.rows, [[name, *map(_pack, field)] for name, field in sorted(state.fields.items())]])
+    times = sorted({at for field in state.fields.values() for at in (field.first_at, field.last_at)})
+    place = {at: index for index, at in enumerate(times)}
+    fields = [
+        [name, *map(_pack, field._replace(first_at=place[field.first_at], last_at=place[field.last_at]))]
+        for name, field in sorted(state.fields.items())
+    ]
+    return msgspec.msgpack.encode([state.rows, times, fields])
 
 
 def decode_state(body: bytes) -> State:
     """The inverse of `encode_state`."""
-    rows, fields = msgspec.msgpack.decode(body)
-    unpacked = {name: [_unpack(value) for value in values] for name, *values in fields}
-    return State(rows, {name: FieldState(*values) for name, values in unpacked.items()})  # type: ignore[arg-type]
+    rows, times, packed = msgspec.msgpack.decode(body)
+    fields: dict[str, FieldState] = {}
+    for name, *values in packed:
+        field = FieldState(*map(_unpack, values))  # type: ignore[arg-type]
+        fields[name] = field._replace(first_at=times[field.first_at], last_at=times[field.last_at])
+    return State(rows, fields)
 
 
 def _pack(value: int | None) -> int | bytes | None:

@@ -149,11 +149,11 @@ def close_if_done(catalog: Catalog, window_id: str, now: datetime) -> bool:
     if window is None:
         return False
     if window.state == "collecting":
-        finished = catalog.finished_files(window.id, export_id(window.export_arn))
-        if len(finished) >= window.files:
+        arn = window.export_arn
+        if len(catalog.finished_files(window.id, export_id(arn))) >= window.files:
 
             def closed(stored: Window) -> Window | None:
-                if stored.state != "collecting" or stored.export_arn != window.export_arn:
+                if stored.state != "collecting" or stored.export_arn != arn:
                     return None
                 return replace(stored, state="closed", closed_at=to_micros(now))
 

@@ -1,4 +1,4 @@
-"""Opens export windows and asks DynamoDB for their exports: facts from the catalog, the plan of `windows`, one step after another."""
+"""Opens export windows and asks DynamoDB for their exports: facts from the catalog, then the plan of `windows`, step by step."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ class Facts(msgspec.Struct, frozen=True):
     level: Level
     now: datetime
     archived: Callable[[Period], bool]
+    covered: frozenset[str] | None = None  # of the level
 
 
 def touched(changes: Iterable[Change], dataset: Dataset) -> dict[Key, tuple[Level, list[Change]]]:
@@ -73,7 +74,7 @@ def _first(key: Key, change: Change, facts: Facts) -> LiveItem | None:
         young = True
     if not covers(live, facts.dataset, facts.level) or not (young or not facts.archived(period)):
         return _stale(live, change, facts)
-    return None if change.new.deleted else _folded(live, change)
+    return None if change.new.deleted else _folded(live, change, facts)
 
 
 def _next(live: LiveItem, change: Change, facts: Facts) -> LiveItem:
@@ -89,16 +90,16 @@ def _next(live: LiveItem, change: Change, facts: Facts) -> LiveItem:
         return _stale(live, change, facts)
     if change.new.deleted:
         return msgspec.structs.replace(live, applied=watermark(change))
-    return _folded(live, change)
+    return _folded(live, change, facts)
 
 
-def _folded(live: LiveItem, change: Change) -> LiveItem:
+def _folded(live: LiveItem, change: Change, facts: Facts) -> LiveItem:
     new = change.new
     assert new is not None
     at = to_micros(change.valid_time) - to_micros(from_iso(live.sk))
     return msgspec.structs.replace(
         live,
-        state=fold(live.state, new.fields, at),
+        state=fold(live.state, new.fields, at, facts.covered),
         applied=watermark(change),
         safe_until=min(live.safe_until, new.expires_at),
     )

@@ -12,7 +12,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from tesseract.config.dataset import Dataset
-from tesseract.config.tiers import DAILY, UNITS, Period, first_tier, tier_period
+from tesseract.config.tiers import UNITS, Period, first_tier, tier_period
 from tesseract.model import Applied, Manifest, Segment
 from tesseract.storage import parquet_writer
 from tesseract.storage.base import Objects

@@ -1,0 +1,184 @@
+"""Compaction: a pure plan of merges from a manifest, and what carries one out.
+
+A merge takes the segments of one period into one sorted segment of the period's tier; the newest row of a key wins. What was
+merged stays in older manifests, so a reader that began before is not disturbed.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tesseract.config.dataset import Dataset
+from tesseract.config.tiers import UNITS, Period, tier_period
+from tesseract.model import Manifest, Segment
+from tesseract.processing.segments import RAW, Partition, micros, swapped, write_segment
+from tesseract.storage import parquet_writer
+from tesseract.storage.base import Objects
+from tesseract.storage.catalog import Catalog
+from tesseract.storage.columns import DELETED, ORDER, WRITE_TIME, unify
+from tesseract.storage.keys import level_partition
+from tesseract.utils.time_utils import from_micros
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Segments to be merged into one of `tier` and `period`, oldest window first."""
+
+    tier: str
+    period: Period
+    inputs: tuple[Segment, ...]
+
+    @property
+    def label(self) -> str:
+        """`daily→monthly 2013-01`; `monthly 2013-01` where only segments of the tier itself are merged."""
+        finer = sorted({segment.tier for segment in self.inputs} - {self.tier}, key=lambda tier: UNITS[tier].rank)
+        return f"{'+'.join(finer)}{'→' if finer else ''}{self.tier} {UNITS[self.tier].label(self.period.start)}"
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A merge that was committed."""
+
+    partition: Partition
+    merge: Merge
+    rows: int
+    purged: int  # tombstones that were left out for good
+
+
+def plan(manifest: Manifest, ladder: Sequence[str], now: datetime, through: int) -> list[Merge]:
+    """The merges that a manifest is due, fine tiers first; no segment is an input of two.
+
+    A period of a coarser tier takes what finer tiers hold of it once it has ended; a period of any tier that gathered several
+    segments is merged into one. Only segments of windows that end by `through` take part: nothing older can still come.
+    """
+    free = {segment.key: segment for segment in manifest.segments if segment.window_end <= through}
+    merges: list[Merge] = []
+    for depth, tier in enumerate(ladder):
+        groups: dict[Period, list[Segment]] = {}
+        for segment in free.values():
+            period = _period(segment, tier, tuple(ladder), depth > 0, now)
+            if period is not None:
+                groups.setdefault(period, []).append(segment)
+        for period, found in sorted(groups.items()):
+            if len(found) > 1 or found[0].tier != tier:
+                merges.append(Merge(tier, period, tuple(sorted(found, key=lambda segment: (segment.window_end, segment.key)))))
+                for segment in found:
+                    del free[segment.key]
+    return merges
+
+
+def _period(segment: Segment, tier: str, ladder: tuple[str, ...], coarser: bool, now: datetime) -> Period | None:
+    """The period of `tier` that `segment` is to be filed under, if it is."""
+    start, end = from_micros(segment.start), from_micros(segment.end)
+    if segment.tier == tier:
+        return Period(start, end)
+    if not coarser or UNITS[segment.tier].rank > UNITS[tier].rank:
+        return None
+    period = tier_period(ladder, tier, start)
+    return period if period.end <= now and end <= period.end else None
+
+
+def compact(
+    catalog: Catalog, objects: Objects, datasets: Iterable[Dataset], now: datetime, say: Callable[[Merged], None] = lambda _: None
+) -> list[Merged]:
+    """Carry out all merges that are due, raw rows and aggregate levels, one at a time; `say` hears of each."""
+    progress = catalog.progress()
+    done: list[Merged] = []
+    for dataset in datasets:
+        levels = {RAW: progress.archived_through}
+        levels |= {level_partition(level): progress.snapshot_through for level in dataset.levels}
+        for level, through in levels.items():
+            for group in catalog.groups(dataset.name, level):
+                for merged in compact_partition(catalog, objects, Partition(dataset, level, group), now, through):
+                    say(merged)
+                    done.append(merged)
+    return done
+
+
+def compact_partition(catalog: Catalog, objects: Objects, partition: Partition, now: datetime, through: int) -> Iterable[Merged]:
+    """The merges of one partition, until none is due; one that lost a race is left to the next run."""
+    given_up: set[tuple[str, ...]] = set()
+    while True:
+        manifest = catalog.manifest(partition.dataset.name, partition.level, partition.group)
+        merges = plan(manifest, partition.dataset.ladder, now, through)
+        due = [merge for merge in merges if tuple(segment.key for segment in merge.inputs) not in given_up]
+        if not due:
+            return
+        for merge in due:
+            merged = execute(catalog, objects, partition, merge, manifest, now, through)
+            if merged is None:
+                given_up.add(tuple(segment.key for segment in merge.inputs))
+            else:
+                yield merged
+
+
+def execute(
+    catalog: Catalog, objects: Objects, partition: Partition, merge: Merge, manifest: Manifest, now: datetime, through: int
+) -> Merged | None:
+    """Carry out one merge, planned on `manifest`; None where somebody has taken an input or added what forbids a purge."""
+    inputs = [segment.key for segment in merge.inputs]
+    table = merge_tables([parquet_writer.read(objects, segment, partition.time_column) for segment in merge.inputs], partition)
+    purged: list[int] = []
+    if partition.level == RAW:
+        table, purged = purge(table, through, _outside(manifest, inputs))
+    window_end = max(segment.window_end for segment in merge.inputs)
+    output = write_segment(objects, partition, merge.tier, merge.period, table, window_end) if len(table) else None
+
+    def change(newest: Manifest) -> Manifest | None:
+        # segments may have come since: one that can hold a purged key makes the purge wrong, and the merge is given up
+        if any(_holds(segment, purged) for segment in _outside(newest, inputs)):
+            return None
+        return swapped(newest, inputs, output, through, f"compact {merge.label}")
+
+    committed = catalog.commit(partition.dataset.name, partition.level, partition.group, change, now)
+    return None if committed is None else Merged(partition, merge, len(table), len(purged))
+
+
+def merge_tables(tables: Sequence[pa.Table], partition: Partition) -> pa.Table:
+    """Tables, oldest window first, as one with the newest row of each key, sorted by time."""
+    time, age = partition.time_column, WRITE_TIME if partition.level == RAW else ORDER
+    parts = unify(tables)
+    places = pa.chunked_array([pa.array([place] * len(part), pa.int32()) for place, part in enumerate(parts)], pa.int32())
+    table = pa.concat_tables(parts)
+    order = pa.table({"time": table[time], "age": table[age], "place": places})
+    # of two rows written at the same moment the one of the later window is kept
+    indices = pc.sort_indices(order, sort_keys=[("time", "ascending"), ("age", "ascending"), ("place", "ascending")])
+    table = table.take(indices).combine_chunks()
+    if len(table) < 2:
+        return table
+    times = table[time].combine_chunks()
+    last = pa.concat_arrays([pc.not_equal(times[:-1], times[1:]), pa.array([True])])
+    return table.filter(last)
+
+
+def purge(table: pa.Table, through: int, outside: Sequence[Segment]) -> tuple[pa.Table, list[int]]:
+    """A table without the tombstones that hide nothing any more, and the times (µs) of those that were left out.
+
+    A tombstone may go once everything before `through` is committed, it is older than that, and no segment of `outside` can
+    hold its key: then no older row of the key is left to come back.
+    """
+    deleted = pc.fill_null(table[DELETED], False)
+    old = pc.less(table[WRITE_TIME].cast(pa.int64()), through)
+    candidates = pc.and_(deleted, old).to_pylist()
+    if not any(candidates):
+        return table, []
+    times = micros(table, "valid_time")
+    gone = [bool(c) and not any(_holds(segment, [t]) for segment in outside) for c, t in zip(candidates, times, strict=True)]
+    return table.filter(pa.array([not g for g in gone])), [t for g, t in zip(gone, times, strict=True) if g]
+
+
+def _outside(manifest: Manifest, inputs: Sequence[str]) -> list[Segment]:
+    gone = set(inputs)
+    return [segment for segment in manifest.segments if segment.key not in gone]
+
+
+def _holds(segment: Segment, times: Sequence[int]) -> bool:
+    """Whether a segment can hold a row at one of `times`, which are in order."""
+    at = bisect_left(times, segment.first)
+    return at < len(times) and times[at] <= segment.last

@@ -1,0 +1,217 @@
+"""Protocol D, the routing: which days come from the buffer, which segments from the archive, which periods from where. Pure.
+
+All times are µs since 1970, all ranges half-open, a day is a number (µs // DAY). Data only ever moves from the buffer to the
+archive, and a reader reads the watermark, then the manifest, then the marks, then the buffer: so a day that the rule leaves out
+of the buffer lies in the segments whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple
+
+from tesseract.config.tiers import Unit
+from tesseract.model import Manifest, Segment
+from tesseract.utils.time_utils import MAX_TIME, from_micros, iso_day, iso_seconds, to_micros
+
+DAY = 86_400 * 1_000_000
+SKEW = 15 * 60 * 1_000_000
+LATE = DAY + SKEW  # a write that is later than this after its day's end has marked the day
+TIME_MIN = to_micros(datetime.min.replace(tzinfo=UTC))
+TIME_MAX = to_micros(MAX_TIME)
+
+
+class Range(NamedTuple):
+    """[start, end). TIME_MIN and TIME_MAX stand for an open end."""
+
+    start: int
+    end: int
+
+
+EVERYTHING = Range(TIME_MIN, TIME_MAX)
+
+
+class Facts(NamedTuple):
+    """What the rule looks at for one group.
+
+    `through` is the watermark of the tier that is asked for: `archived_through` for raw, `snapshot_through` for a level. `marks`
+    is day → marked_at. `floor` and `horizon` bound the days that can hold an unmarked record at all, so that an open range is
+    finite; a marked day counts outside them too.
+    """
+
+    through: int
+    marks: Mapping[int, int]
+    floor: int = TIME_MIN
+    horizon: int = TIME_MAX
+
+
+class DaySlice(NamedTuple):
+    """[start, end) of one UTC day of the buffer: one Query."""
+
+    day: int
+    start: int
+    end: int
+
+    def __str__(self) -> str:
+        return f"buffer   {day_text(self.day)}  {_span(self.start, self.end)}"
+
+
+class SegmentSlice(NamedTuple):
+    """[start, end) of one segment: one GET."""
+
+    segment: Segment
+    start: int
+    end: int
+
+    def __str__(self) -> str:
+        return f"archive  {self.segment.key}  {_span(self.start, self.end)}"
+
+
+class RawPlan(NamedTuple):
+    """Where the raw rows of one group in `ranges` (sorted, disjoint) are. Rows met twice are merged by the total order."""
+
+    group: str
+    ranges: tuple[Range, ...]
+    buffer: tuple[DaySlice, ...]
+    archive: tuple[SegmentSlice, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([f"raw {self.group}", *(f"  {part}" for part in (*self.archive, *self.buffer))])
+
+
+class Stretch(NamedTuple):
+    """[start, end) of period starts that come from live items or from snapshot rows."""
+
+    source: Literal["live", "snapshot"]
+    start: int
+    end: int
+
+    def __str__(self) -> str:
+        return f"{self.source:8} {_span(self.start, self.end)}"
+
+
+class LevelPlan(NamedTuple):
+    """Where the periods of one group whose start lies in a range are; a period absent there is computed from raw rows."""
+
+    group: str
+    stretches: tuple[Stretch, ...]
+    archive: tuple[SegmentSlice, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([f"level {self.group}", *(f"  {part}" for part in (*self.stretches, *self.archive))])
+
+
+def day_text(day: int) -> str:
+    """`2013-01-01`."""
+    return iso_day(from_micros(day * DAY))
+
+
+def day_number(text: str) -> int:
+    """The inverse of `day_text`."""
+    return to_micros(datetime.fromisoformat(text).replace(tzinfo=UTC)) // DAY
+
+
+def is_hot(day: int, through: int, marks: Mapping[int, int]) -> bool:
+    """The rule: whether a day is read from the buffer (a level's day: from live items)."""
+    if through < (day + 1) * DAY + LATE:
+        return True
+    return day in marks and marks[day] >= through - SKEW
+
+
+def hot_spans(wanted: Range, facts: Facts) -> list[Range]:
+    """The parts of a range on days that the rule calls hot: sorted, disjoint, as long as they can be."""
+    frontier = (facts.through - LATE) // DAY * DAY  # from this day on no day needs a mark
+    spans = [Range(day * DAY, (day + 1) * DAY) for day in facts.marks if is_hot(day, facts.through, facts.marks)]
+    spans.append(Range(frontier, TIME_MAX))
+    return coalesce(clipped for span in spans if (clipped := _clip(span, wanted)) is not None)
+
+
+def raw_plan(group: str, ranges: Sequence[Range], manifest: Manifest, facts: Facts) -> RawPlan:
+    """The slices of the buffer and of the archive that hold every row of `ranges`, each source without overlap.
+
+    Between two ranges a segment's slice may reach over the gap: a file is fetched once.
+    """
+    days: list[DaySlice] = []
+    for wanted in ranges:
+        for span in hot_spans(wanted, facts):
+            days += _days(span, facts)
+    return RawPlan(group, tuple(ranges), tuple(days), segment_slices(ranges, manifest))
+
+
+def level_plan(group: str, wanted: Range, manifest: Manifest, facts: Facts) -> LevelPlan:
+    """The stretches that cover the range exactly, in order, and the segments that the snapshot stretches need."""
+    stretches: list[Stretch] = []
+    at = wanted.start
+    for span in hot_spans(wanted, facts):
+        if at < span.start:
+            stretches.append(Stretch("snapshot", at, span.start))
+        stretches.append(Stretch("live", span.start, span.end))
+        at = span.end
+    if at < wanted.end:
+        stretches.append(Stretch("snapshot", at, wanted.end))
+    cold = [Range(part.start, part.end) for part in stretches if part.source == "snapshot"]
+    return LevelPlan(group, tuple(stretches), segment_slices(cold, manifest))
+
+
+def segment_slices(ranges: Sequence[Range], manifest: Manifest) -> tuple[SegmentSlice, ...]:
+    """The segments that can hold rows of `ranges`, oldest window first, each with the hull of what is wanted of it."""
+    slices: list[SegmentSlice] = []
+    for segment in sorted(manifest.segments, key=lambda part: (part.window_end, part.key)):
+        rows = Range(segment.first, segment.last + 1)
+        parts = [clipped for wanted in ranges if (clipped := _clip(rows, wanted)) is not None]
+        if parts:
+            slices.append(SegmentSlice(segment, parts[0].start, parts[-1].end))
+    return tuple(slices)
+
+
+def gaps(wanted: Range, unit: Unit, found: Iterable[int]) -> list[Range]:
+    """The periods whose start lies in `wanted` and is not among the starts `found` (sorted), as ranges of whole periods."""
+    missing: list[Range] = []
+    at, stop = ceiling(unit, wanted.start), ceiling(unit, wanted.end)
+    for start in found:
+        if at < start:
+            missing.append(Range(at, start))
+        at = to_micros(unit.end(from_micros(start)))
+    if at < stop:
+        missing.append(Range(at, stop))
+    return missing
+
+
+def ceiling(unit: Unit, micros: int) -> int:
+    """The first period start that is not before a moment."""
+    period = unit.period(from_micros(micros))
+    start = to_micros(period.start)
+    return start if start == micros else to_micros(period.end)
+
+
+def coalesce(ranges: Iterable[Range], slack: int = 0) -> list[Range]:
+    """Ranges sorted, those that overlap, touch or are at most `slack` apart made into one."""
+    joined: list[Range] = []
+    for part in sorted(ranges):
+        if joined and part.start - joined[-1].end <= slack:
+            joined[-1] = Range(joined[-1].start, max(joined[-1].end, part.end))
+        else:
+            joined.append(part)
+    return joined
+
+
+def _clip(span: Range, wanted: Range) -> Range | None:
+    start, end = max(span.start, wanted.start), min(span.end, wanted.end)
+    return Range(start, end) if start < end else None
+
+
+def _days(span: Range, facts: Facts) -> list[DaySlice]:
+    """The days of a hot span, those only that can hold a record."""
+    low, high = max(span.start, facts.floor) // DAY, -(-min(span.end, facts.horizon) // DAY)
+    numbers = set(range(low, high))
+    numbers |= {day for day in facts.marks if day * DAY < span.end and (day + 1) * DAY > span.start}
+    return [DaySlice(day, max(day * DAY, span.start), min((day + 1) * DAY, span.end)) for day in sorted(numbers)]
+
+
+def _span(start: int, end: int) -> str:
+    return f"[{_moment(start)}, {_moment(end)})"
+
+
+def _moment(micros: int) -> str:
+    return "…" if micros in (TIME_MIN, TIME_MAX) else iso_seconds(from_micros(micros))

@@ -1,0 +1,177 @@
+"""From the slices of all sources to one table: newest row of each key, system columns off, columns in one order. Pure.
+
+A result has the same schema whatever its rows come from: declared columns have their declared type even where it is empty, with
+the declared unit as Arrow metadata of the field. A learned column without a single value in the result is text (of raw rows) or
+double (of a level): Arrow's null type helps no reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tesseract.config.dataset import STATS, Dataset, Level
+from tesseract.errors import InputError
+from tesseract.query.plan import Range
+from tesseract.storage.columns import DELETED, TIMESTAMP, WRITE_TIME, level_table, raw_table, unify
+from tesseract.utils.time_utils import from_micros
+
+
+@dataclass
+class Stats:
+    """What a query did. The three counts by source are of raw rows that are visible in the end, each key once.
+
+    For a level they count the raw rows that periods were computed from; its own rows are `live_items` + `snapshot_rows` +
+    `recomputed`.
+    """
+
+    rows: int = 0
+    only_archive: int = 0
+    only_buffer: int = 0
+    both: int = 0
+    segments: int = 0
+    segment_bytes: int = 0
+    buffer_queries: int = 0
+    live_items: int = 0
+    snapshot_rows: int = 0
+    recomputed: int = 0
+
+    def add(self, other: Stats) -> None:
+        """Add the counts of another part of the same query."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+    def as_dict(self) -> dict[str, int]:
+        """Name → count."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+class Result(NamedTuple):
+    """A table, how it came about, and the plans that were carried out (each prints itself)."""
+
+    table: pa.Table
+    stats: Stats
+    plans: tuple[Any, ...]
+
+
+def newest(table: pa.Table, time: str, order: str) -> tuple[pa.Table, pa.ChunkedArray]:
+    """The newest row of each `time`, sorted by it, and for each whether older ones lay below it.
+
+    A null `order` is newer than any other: the buffer is the current state. Of equal ones the later row wins.
+    """
+    table = table.take(pc.sort_indices(table, sort_keys=[(time, "ascending"), (order, "ascending")]))
+    count = len(table)
+    if count < 2:
+        return table, pa.chunked_array([pa.array([False] * count, pa.bool_())])
+    times = table[time].combine_chunks()
+    same = pc.equal(times.slice(1), times.slice(0, count - 1))  # row i + 1 has the time of row i
+    edge = pa.array([False], pa.bool_())
+    last = pc.invert(pa.chunked_array([same, edge], pa.bool_()))
+    return table.filter(last), pa.chunked_array([edge, same], pa.bool_()).filter(last)
+
+
+def merge_raw(archive: Sequence[pa.Table], buffer: pa.Table, ranges: Sequence[Range]) -> tuple[pa.Table, Stats]:
+    """The visible rows of one group within `ranges`, by time, and how many came from where."""
+    merged, below = newest(pa.concat_tables(unify([*archive, buffer])), "valid_time", WRITE_TIME)
+    from_buffer = pc.is_null(merged[WRITE_TIME])
+    keep = pc.and_(pc.invert(merged[DELETED]), within(merged["valid_time"], ranges))
+    merged, below, from_buffer = merged.filter(keep), below.filter(keep), from_buffer.filter(keep)
+    stats = Stats(
+        rows=len(merged),
+        only_archive=_count(pc.invert(from_buffer)),
+        only_buffer=_count(pc.and_(from_buffer, pc.invert(below))),
+        both=_count(pc.and_(from_buffer, below)),
+    )
+    return merged, stats
+
+
+def within(times: pa.ChunkedArray, ranges: Sequence[Range]) -> pa.ChunkedArray:
+    """Which of `times` lie in one of `ranges`."""
+    inside = pc.is_null(times)  # none: a key has a time
+    for part in ranges:
+        start, end = (pa.scalar(from_micros(micros), TIMESTAMP) for micros in part)
+        inside = pc.or_(inside, pc.and_(pc.greater_equal(times, start), pc.less(times, end)))
+    return inside
+
+
+def _count(flags: pa.ChunkedArray) -> int:
+    return int(pc.sum(flags).as_py() or 0)
+
+
+def empty(dataset: Dataset, level: Level | None) -> pa.Table:
+    """A table without rows, with the declared columns."""
+    group = "/".join("" for _ in dataset.group_by)
+    return raw_table(dataset, group, []) if level is None else level_table(dataset, level, group, [])
+
+
+def shape(dataset: Dataset, level: Level | None, tables: Sequence[pa.Table], wanted: Sequence[str] | None) -> pa.Table:
+    """The tables of all groups, in order, as the result: columns selected and ordered, types settled, units attached."""
+    declared = empty(dataset, level)
+    table = pa.concat_tables(unify([declared, *tables]))
+    fixed = [*dataset.group_by, *(("valid_time", "ref_time") if level is None else ("period_start", "rows"))]
+    values = [name for name in declared.column_names if name not in fixed and not name.startswith("__")]
+    learned = [name for name in table.column_names if name not in (*fixed, *values) and not name.startswith("__")]
+    values += sorted(learned, key=_stat_order if level else str)
+    if wanted is not None:
+        values = _selected(dataset, level, wanted, values)
+    columns = [_settled(table, name, level) for name in (*fixed, *values)]
+    metadata = {"tesseract.dataset": dataset.name, "tesseract.level": level.name if level else "raw"}
+    schema = pa.schema([_field(dataset, level, name, column.type) for name, column in columns], metadata)
+    return pa.Table.from_arrays([column for _, column in columns], schema=schema)
+
+
+def check_fields(dataset: Dataset, level: Level | None, wanted: Sequence[str] | None) -> None:
+    """Raises InputError where `wanted` names a column that can never be. Of learned columns that cannot be known."""
+    if wanted is None or dataset.unknown_fields == "keep":
+        return
+    names = [name for name in empty(dataset, level).column_names if not name.startswith("__")]
+    known = {*names, *dataset.fields} if level is None else {*names, *(n for n, f in dataset.fields.items() if f.numeric)}
+    for name in wanted:
+        if name not in known:
+            close = get_close_matches(name, sorted(known), n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"fields: {', '.join(dataset.fields)}"
+            raise InputError(f"dataset {dataset.name} has no field {name!r}{f' at level {level.name}' if level else ''}", hint=hint)
+
+
+def raw_columns(dataset: Dataset, wanted: Sequence[str] | None) -> list[str] | None:
+    """The columns to read of a raw segment; None for all."""
+    if wanted is None:
+        return None
+    return list(dict.fromkeys([*dataset.group_by, "valid_time", "ref_time", *wanted, WRITE_TIME, DELETED]))
+
+
+def _selected(dataset: Dataset, level: Level | None, wanted: Sequence[str], values: Sequence[str]) -> list[str]:
+    """The columns that `wanted` asks for: by their name, of a level also by the field's, which stands for all its statistics."""
+    chosen: list[str] = []
+    for name in wanted:
+        own = [] if level is None else [f"{name}_{stat}" for stat in level.wanted(name)]
+        found = [column for column in own if column in values]
+        if name in values or not own:
+            found = [name]
+        chosen += found or own
+    fixed = {*dataset.group_by, "valid_time", "ref_time"} if level is None else {*dataset.group_by, "period_start", "rows"}
+    return [name for name in dict.fromkeys(chosen) if name not in fixed]
+
+
+def _stat_order(column: str) -> tuple[str, int]:
+    field, _, stat = column.rpartition("_")
+    return field, STATS.index(stat) if stat in STATS else len(STATS)
+
+
+def _settled(table: pa.Table, name: str, level: Level | None) -> tuple[str, pa.ChunkedArray]:
+    counted = level is not None and name.endswith("_count")
+    fallback = pa.int64() if counted else pa.string() if level is None else pa.float64()
+    column = table[name] if name in table.column_names else pa.chunked_array([pa.nulls(len(table), fallback)])
+    column = column.cast(fallback) if pa.types.is_null(column.type) else column
+    return name, pc.fill_null(column, 0) if counted else column  # a slice that never saw the field has counted none
+
+
+def _field(dataset: Dataset, level: Level | None, name: str, kind: pa.DataType) -> pa.Field:
+    field, _, stat = (name, "", "") if level is None else name.rpartition("_")
+    unit = dataset.fields[field].unit if field in dataset.fields and stat != "count" else ""
+    return pa.field(name, kind, metadata={"unit": unit} if unit else None)
