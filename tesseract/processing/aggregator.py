@@ -8,7 +8,7 @@ Times are µs since the period's start. Only numbers are aggregated: text and tr
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
 from math import isqrt
 from typing import NamedTuple
 
@@ -18,6 +18,9 @@ from tesseract.config.dataset import Level
 from tesseract.model import FieldValue
 
 _GUARD = 10**40
+_EXACT = Context(
+    prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Inexact, InvalidOperation]
+)  # the default one rounds at 28 digits
 
 
 class FieldState(NamedTuple):
@@ -185,21 +188,16 @@ def _single(value: int | Decimal, at: int) -> FieldState:
 def _scaled(value: int | Decimal) -> tuple[int, int]:
     if isinstance(value, int):
         return value, 0
-    sign, digits, exponent = value.as_tuple()
-    if not isinstance(exponent, int):
+    text = format(value, "f")
+    if "n" in text:
         raise ValueError(f"{value} is not a number that can be aggregated")
-    number = int("".join(map(str, digits)))
-    if exponent >= 0:
-        number, exponent = number * 10**exponent, 0
-    while exponent < 0 and number % 10 == 0:
-        number, exponent = number // 10, exponent + 1
-    return (-number if sign else number), -exponent
+    whole, point, fraction = text.partition(".")
+    fraction = fraction.rstrip("0") if point else ""
+    return int(whole + fraction), len(fraction)
 
 
 def _unscale(value: int | None, scale: int) -> int | Decimal | None:
-    if value is None or not scale:
-        return value
-    return Decimal((value < 0, tuple(map(int, str(abs(value)))), -scale))
+    return value if value is None or not scale else _EXACT.scaleb(Decimal(value), -scale)
 
 
 def _aligned(left: FieldState, right: FieldState) -> tuple[FieldState, FieldState]:

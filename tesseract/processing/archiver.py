@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from tesseract.config.dataset import Dataset
 from tesseract.errors import RetryError
-from tesseract.model import Manifest, Window
+from tesseract.model import Window
 from tesseract.processing import touched as notes
 from tesseract.processing.collector import Task, close_if_done
 from tesseract.processing.export_lines import Line, decode
-from tesseract.processing.segments import RAW, VALID_TIME, Partition, added, micros, write_rows
+from tesseract.processing.segments import RAW, VALID_TIME, Partition, commit_rows, is_committed, micros
 from tesseract.processing.touched import HOUR, Touched
 from tesseract.storage.base import Objects
 from tesseract.storage.catalog import Catalog
@@ -117,19 +117,13 @@ def _dataset(catalog: Catalog, name: str) -> Dataset:
 def _commit(
     catalog: Catalog, objects: Objects, gathered: _Gathered, table: pa.Table, task: Task, window: Window, now: datetime
 ) -> bool:
-    name, group = gathered.dataset.name, gathered.group
+    partition = Partition(gathered.dataset, RAW, gathered.group)
     commit = f"{task.window}/{task.export}/{task.file}"
-    through = catalog.progress().archived_through
-
-    def known(manifest: Manifest) -> bool:
-        return added(manifest, (), commit, window.end, through, "") is None
-
-    if known(catalog.manifest(name, RAW, group)):
+    if is_committed(catalog, partition, commit, window.end):
         return False  # delivered again: the objects need not even be written
-    segments = write_rows(objects, Partition(gathered.dataset, RAW, group), table, window.end)
+    through = catalog.progress().archived_through
     operation = f"archive {len(table)} rows of window {window.id}"
-    done = catalog.commit(name, RAW, group, lambda manifest: added(manifest, segments, commit, window.end, through, operation), now)
-    return done is not None
+    return commit_rows(catalog, objects, partition, table, commit, window.end, through, operation, now)
 
 
 def _note(objects: Objects, task: Task, hours: Touched) -> None:

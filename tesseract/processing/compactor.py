@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,10 +36,15 @@ class Merge:
     inputs: tuple[Segment, ...]
 
     @property
-    def label(self) -> str:
-        """`daily→monthly 2013-01`; `monthly 2013-01` where only segments of the tier itself are merged."""
+    def step(self) -> str:
+        """`daily→monthly`, or `monthly` where only segments of the tier itself are merged."""
         finer = sorted({segment.tier for segment in self.inputs} - {self.tier}, key=lambda tier: UNITS[tier].rank)
-        return f"{'+'.join(finer)}{'→' if finer else ''}{self.tier} {UNITS[self.tier].label(self.period.start)}"
+        return f"{'+'.join(finer)}{'→' if finer else ''}{self.tier}"
+
+    @property
+    def label(self) -> str:
+        """`daily→monthly 2013-01`."""
+        return f"{self.step} {UNITS[self.tier].label(self.period.start)}"
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,32 @@ class Merged:
     purged: int  # tombstones that were left out for good
 
 
+class Sum(TypedDict):
+    """The merges of one step of one level of one dataset, added up."""
+
+    dataset: str
+    level: str
+    step: str
+    merges: int
+    inputs: int
+    rows: int
+    purged: int
+
+
+def summary(done: Iterable[Merged]) -> list[Sum]:
+    """Merges added up by dataset, level and step, in the order in which they first came."""
+    sums: dict[tuple[str, str, str], Sum] = {}
+    for merged in done:
+        name, level, step = merged.partition.dataset.name, merged.partition.level, merged.merge.step
+        empty: Sum = {"dataset": name, "level": level, "step": step, "merges": 0, "inputs": 0, "rows": 0, "purged": 0}
+        found = sums.setdefault((name, level, step), empty)
+        found["merges"] += 1
+        found["inputs"] += len(merged.merge.inputs)
+        found["rows"] += merged.rows
+        found["purged"] += merged.purged
+    return list(sums.values())
+
+
 def plan(manifest: Manifest, ladder: Sequence[str], now: datetime, through: int) -> list[Merge]:
     """The merges that a manifest is due, fine tiers first; no segment is an input of two.
 
@@ -59,10 +91,10 @@ def plan(manifest: Manifest, ladder: Sequence[str], now: datetime, through: int)
     """
     free = {segment.key: segment for segment in manifest.segments if segment.window_end <= through}
     merges: list[Merge] = []
-    for depth, tier in enumerate(ladder):
+    for tier in ladder:
         groups: dict[Period, list[Segment]] = {}
         for segment in free.values():
-            period = _period(segment, tier, tuple(ladder), depth > 0, now)
+            period = _period(segment, tier, tuple(ladder), now)
             if period is not None:
                 groups.setdefault(period, []).append(segment)
         for period, found in sorted(groups.items()):
@@ -73,12 +105,12 @@ def plan(manifest: Manifest, ladder: Sequence[str], now: datetime, through: int)
     return merges
 
 
-def _period(segment: Segment, tier: str, ladder: tuple[str, ...], coarser: bool, now: datetime) -> Period | None:
+def _period(segment: Segment, tier: str, ladder: tuple[str, ...], now: datetime) -> Period | None:
     """The period of `tier` that `segment` is to be filed under, if it is."""
     start, end = from_micros(segment.start), from_micros(segment.end)
     if segment.tier == tier:
         return Period(start, end)
-    if not coarser or UNITS[segment.tier].rank > UNITS[tier].rank:
+    if UNITS[segment.tier].rank > UNITS[tier].rank:
         return None
     period = tier_period(ladder, tier, start)
     return period if period.end <= now and end <= period.end else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -40,10 +41,17 @@ def ensure_started(catalog: Catalog, exports: Exports) -> datetime:
     return from_micros(through)
 
 
-def run(catalog: Catalog, exports: Exports, settings: Settings, now: datetime, force: bool = False) -> Outcome:
-    """Mend and open windows as the plan says; `force` opens one as soon as the shortest length allows."""
+def run(
+    catalog: Catalog,
+    exports: Exports,
+    settings: Settings,
+    now: datetime,
+    force: bool = False,
+    covering: datetime | None = None,
+) -> Outcome:
+    """Mend and open windows as the plan says; see windows.Facts for `force` and `covering`."""
     started = ensure_started(catalog, exports)
-    facts = gather(catalog, exports, settings, started, force)
+    facts = dataclasses.replace(gather(catalog, exports, settings, started), force=force, covering=covering)
     opened = []
     for step in windows.plan(facts, now):
         try:
@@ -55,12 +63,12 @@ def run(catalog: Catalog, exports: Exports, settings: Settings, now: datetime, f
     return Outcome(tuple(opened), None if opened or not force else windows.next_possible(facts, now))
 
 
-def gather(catalog: Catalog, exports: Exports, settings: Settings, started: datetime, force: bool) -> Facts:
+def gather(catalog: Catalog, exports: Exports, settings: Settings, started: datetime) -> Facts:
     """The facts of a plan: what the catalog knows, and which exports failed."""
     known = tuple(catalog.windows())
     asked = [window for window in known if window.state == "exporting" and window.export_arn]
     failed = frozenset(window.id for window in asked if exports.describe(window.export_arn).status == "FAILED")
-    return Facts(known, started, settings, failed, force)
+    return Facts(known, started, settings, failed)
 
 
 def execute(step: Step, catalog: Catalog, exports: Exports, now: datetime) -> Window:

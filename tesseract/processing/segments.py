@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import uuid4
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from tesseract.config.tiers import UNITS, Period, first_tier, tier_period
 from tesseract.model import Applied, Manifest, Segment
 from tesseract.storage import parquet_writer
 from tesseract.storage.base import Objects
+from tesseract.storage.catalog import Catalog
 from tesseract.storage.keys import segment_object
 from tesseract.utils.time_utils import from_micros, to_micros
 
@@ -86,6 +88,32 @@ def write_segment(objects: Objects, partition: Partition, tier: str, period: Per
         footer_length=file.footer_length,
         sha256=file.sha256,
     )
+
+
+def is_committed(catalog: Catalog, partition: Partition, commit: str, window_end: int) -> bool:
+    """Whether a commit has been made, or comes too late to be made."""
+    manifest = catalog.manifest(partition.dataset.name, partition.level, partition.group)
+    return added(manifest, (), commit, window_end, 0, "") is None
+
+
+def commit_rows(
+    catalog: Catalog,
+    objects: Objects,
+    partition: Partition,
+    table: pa.Table,
+    commit: str,
+    window_end: int,
+    through: int,
+    operation: str,
+    now: datetime,
+) -> bool:
+    """Write sorted rows as segments, and add them to the partition's manifest in one commit; False where it has them already."""
+    segments = write_rows(objects, partition, table, window_end)
+
+    def change(manifest: Manifest) -> Manifest | None:
+        return added(manifest, segments, commit, window_end, through, operation)
+
+    return catalog.commit(partition.dataset.name, partition.level, partition.group, change, now) is not None
 
 
 def added(

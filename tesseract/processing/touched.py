@@ -40,13 +40,11 @@ def write(objects: Objects, key: str, touched: Touched) -> None:
     objects.put(key, msgspec.json.encode(entries))
 
 
-def read(objects: Objects, key: str, missing_ok: bool = False) -> Touched:
-    """The inverse of `write`. Raises DamagedError where it is absent, or with `missing_ok` answers nothing."""
+def read(objects: Objects, key: str) -> Touched:
+    """The inverse of `write`. Raises DamagedError where it is absent."""
     try:
         entries = msgspec.json.decode(objects.get(key), type=list[_Entry])
     except NotFoundError as error:
-        if missing_ok:
-            return {}
         raise DamagedError("the note of what a file touched has gone", key=key) from error
     except msgspec.DecodeError as error:
         raise DamagedError(f"the note of what a file touched does not decode: {error}", key=key) from error

@@ -33,13 +33,18 @@ class Settings:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the plan looks at. `started` is where the first window begins; `failed` the ids of windows whose export failed."""
+    """What the plan looks at. `started` is where the first window begins; `failed` the ids of windows whose export failed.
+
+    With `force` a window is opened as soon as the shortest length allows, and with `covering` no sooner than that it can end at
+    or after that moment.
+    """
 
     windows: tuple[Window, ...]
     started: datetime
     settings: Settings
     failed: frozenset[str] = frozenset()
     force: bool = False
+    covering: datetime | None = None
 
 
 class Open(NamedTuple):
@@ -111,7 +116,10 @@ def plan(facts: Facts, now: datetime) -> list[Step]:
 
 def next_possible(facts: Facts, now: datetime) -> datetime | None:
     """When a forced window could be opened; None where one can be now."""
-    moment = previous_end(facts) + facts.settings.min_window + facts.settings.export_lag
+    end = previous_end(facts) + max(facts.settings.min_window, SECOND)
+    if facts.covering is not None:
+        end = max(end, ceil_second(facts.covering))
+    moment = end + facts.settings.export_lag
     return None if moment <= now else moment
 
 
@@ -137,6 +145,8 @@ def _due(facts: Facts, now: datetime) -> Iterator[Window]:
     # without force a rest shorter than the cadence waits: windows stay as long as the cadence is, and few
     enough = settings.min_window if facts.force else max(min(settings.cadence, LONGEST), settings.min_window)
     if not facts.force and horizon - start < settings.cadence:
+        return
+    if facts.force and facts.covering is not None and horizon < facts.covering:
         return
     while horizon - start >= max(enough, SECOND):
         end = min(horizon, start + LONGEST)

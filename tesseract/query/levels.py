@@ -77,7 +77,7 @@ def _live(source: Source, dataset: Dataset, level: Level, group: str, part: Stre
 
 
 def _sort_key(micros: int) -> str:
-    """The first sort key that is not before a moment: keys are whole seconds, and `…00Z` sorts after `…00.5Z`."""
+    """The first sort key that is not before a moment: keys are whole seconds."""
     return iso_seconds(from_micros(-(-micros // 1_000_000) * 1_000_000))
 
 

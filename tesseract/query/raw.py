@@ -22,7 +22,8 @@ from tesseract.storage.parquet_writer import read
 from tesseract.utils.time_utils import from_micros, iso_micros
 
 PARALLEL = 16
-S, T = TypeVar("S"), TypeVar("T")
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 class Rows(NamedTuple):

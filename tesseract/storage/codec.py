@@ -38,11 +38,14 @@ def storable(value: int | Decimal) -> bool:
 
 def number_text(value: int | Decimal) -> str:
     """The canonical text of a number: equal numbers have equal text. Raises InputError where DynamoDB cannot hold it."""
-    if not storable(value):
-        raise InputError(f"the number {str(value)[:50]} does not fit", hint="at most 38 digits, 1e-130 to 9.9e125")
+    text = str(value)
+    plain = len(text) <= MAX_DIGITS and "E" not in text and text[-1].isdigit()  # the common case, seen without counting digits
+    if not plain and not storable(value):
+        raise InputError(f"the number {text[:50]} does not fit", hint="at most 38 digits, 1e-130 to 9.9e125")
     if isinstance(value, int):
-        return str(value)
-    text = format(value, "f")
+        return text
+    if not plain:
+        text = format(value, "f")
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text

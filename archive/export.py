@@ -1,0 +1,30 @@
+"""Timer, and `archive export`: open the export windows that are due, and ask DynamoDB for their exports."""
+
+from typing import Any
+
+from aws_lambda_powertools import Logger
+
+from tesseract.processing.archive_stage import archive_stage
+from tesseract.processing.exporter import run
+from tesseract.utils.time_utils import from_iso, from_micros, iso_seconds, utc_now
+
+logger = Logger()
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """`{"force": true, "covering": ISO time}` opens a window as soon as it may; both are optional."""
+    stage, covering = archive_stage(), event.get("covering")
+    outcome = run(
+        stage.catalog,
+        stage.exports,
+        stage.settings(),
+        utc_now(),
+        force=bool(event.get("force")),
+        covering=from_iso(covering) if covering else None,
+    )
+    opened = [
+        {"id": w.id, "start": iso_seconds(from_micros(w.start)), "end": iso_seconds(from_micros(w.end))} for w in outcome.opened
+    ]
+    next_possible = None if outcome.next_possible is None else iso_seconds(outcome.next_possible)
+    logger.info("export", opened=[window["id"] for window in opened], next_possible=next_possible)
+    return {"opened": opened, "next_possible": next_possible}

@@ -1,0 +1,82 @@
+"""The `tesseract` command. What a command needs is imported when it runs: `tesseract --help` loads typer and rich alone.
+
+Exit codes: 0 done, 1 the input is wrong, 2 the command line is wrong, 3 AWS said no or stored data is damaged, 130 interrupted.
+Errors are one line on stderr, never a trace.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from tesseract.cli.config import config_app
+from tesseract.cli.data import register
+from tesseract.cli.local import local_app
+from tesseract.errors import InputError, TesseractError
+
+app = typer.Typer(
+    name="tesseract",
+    help="A multi-tier time-series store on AWS: live in DynamoDB, archived in Parquet on S3, one query over both.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(config_app)
+register(app)
+app.add_typer(local_app)
+
+try:
+    from tesseract.cli.archive import archive_app
+except ModuleNotFoundError as error:
+    if error.name != "tesseract.cli.archive":
+        raise
+else:
+    app.add_typer(archive_app, name="archive")
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Carry out a command line, and return its exit code."""
+    try:
+        result = app(args=None if arguments is None else list(arguments), prog_name="tesseract", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except InputError as error:
+        return _fail(str(error), 1)
+    except TesseractError as error:
+        return _fail(str(error), 3)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        # the reader (`| head`) has all that it wants; without this the interpreter complains once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except typer.Exit as stop:
+        return stop.exit_code
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # typer's own copy of click has no public name for its usage errors
+            raise
+        return _usage(error)
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run())
+
+
+def _usage(error: Exception) -> int:
+    message = str(error.format_message()) if hasattr(error, "format_message") else str(error)
+    context = getattr(error, "ctx", None)
+    if not message:  # no_args_is_help: the help was the answer
+        print(context.get_help() if context else "", file=sys.stderr)  # noqa: T201
+        return 2
+    hint = f" (see `{context.command_path} --help`)" if context else ""
+    return _fail(f"{message.rstrip('.')}{hint}", 2)
+
+
+def _fail(message: str, code: int) -> int:
+    print("error:", " ".join(message.split()), file=sys.stderr)  # noqa: T201
+    return code

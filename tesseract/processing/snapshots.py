@@ -1,0 +1,185 @@
+"""Snapshots of aggregate levels: when a window has closed, its periods are computed from raw rows and kept as segments.
+
+A period that has ended is snapshot in the first window that touched it after, or in which it ended. Its row is always the one
+computed from the raw rows read whole, and is ordered by its window's end; live items are only compared with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+
+from msgspec.structs import replace
+
+from tesseract.config.dataset import Dataset, Level
+from tesseract.errors import RetryError
+from tesseract.model import Window
+from tesseract.processing import raw_rows
+from tesseract.processing import touched as notes
+from tesseract.processing.aggregator import State, encode_state, fold, identity, shown
+from tesseract.processing.live_item import numbers_of, usable
+from tesseract.processing.segments import DAY, RAW, Partition, commit_rows, is_committed
+from tesseract.processing.touched import HOUR, Touched
+from tesseract.storage.base import Backend
+from tesseract.storage.catalog import Catalog
+from tesseract.storage.columns import LevelRow, level_table
+from tesseract.storage.exports import export_id
+from tesseract.storage.keys import level_partition, live_pk, pending_object, touched_object
+from tesseract.utils.time_utils import from_micros, iso_seconds, to_micros
+
+LENGTHS = {"hourly": HOUR, "daily": DAY}
+
+
+@dataclass
+class Report:
+    """What the snapshots of one window did. `mismatches` counts live items that differ from raw: mostly stream lag."""
+
+    window: str
+    rows: int = 0
+    commits: int = 0
+    compared: int = 0
+    mismatches: int = 0
+    examples: list[str] = field(default_factory=list)  # a few mismatches, as `pk sk`
+
+
+def run(backend: Backend, catalog: Catalog, now: datetime) -> list[Report]:
+    """Snapshot every closed window that is not yet, oldest first, up to the first that is still open. Repeatable."""
+    reports: list[Report] = []
+    previous: Window | None = None
+    for window in catalog.windows():
+        if window.state != "closed":
+            break
+        if not window.snapshot_at:
+            reports.append(snapshot(backend, catalog, window, previous, now))
+            catalog.change_window(window.id, lambda stored: replace(stored, snapshot_at=to_micros(now)))
+            catalog.advance("snapshot", window.end)
+        previous = window
+    if previous is not None:
+        catalog.advance("snapshot", previous.end)
+    return reports
+
+
+def snapshot(backend: Backend, catalog: Catalog, window: Window, previous: Window | None, now: datetime) -> Report:
+    """Snapshot one closed window, all windows before which are; `previous` is the one right before it."""
+    export = export_id(window.export_arn)
+    files = catalog.finished_files(window.id, export)
+    fresh = notes.merged(notes.read(backend.objects, touched_object(window.id, export, file)) for file in files)
+    waiting = notes.read(backend.objects, pending_object(previous.id)) if previous is not None else {}
+    everything = notes.merged((fresh, waiting))
+    report = Report(window.id)
+    for (name, group), hours in sorted(everything.items()):
+        dataset = catalog.dataset(name)
+        if dataset is None:
+            raise RetryError("rows of a dataset that the catalog does not know", operation="snapshot", key=name)
+        due = {level.name: due_periods(level, hours, fresh.get((name, group), set()), window) for level in dataset.levels}
+        _group(backend, catalog, dataset, group, due, window, report, now)
+    notes.write(backend.objects, pending_object(window.id), pending(everything, window.end))
+    return report
+
+
+def due_periods(level: Level, hours: Iterable[int], fresh: Iterable[int], window: Window) -> set[int]:
+    """The starts (µs) of a level's periods that a window snapshots. `hours` are those touched by it or waiting, `fresh` by it.
+
+    A period that began before the level was kept has no row: readers compute it from raw.
+    """
+    length = LENGTHS[level.name]
+    touched = {hour * HOUR // length * length for hour in fresh}
+    since = level.live_from
+    return {
+        start
+        for start in {hour * HOUR // length * length for hour in hours}
+        if start + length <= window.end and (start in touched or start + length > window.start) and (since is None or start > since)
+    }
+
+
+def pending(touched: Touched, end: int) -> Touched:
+    """What of `touched` has a period that has not ended by `end` (µs): a later window must snapshot it."""
+    return {name: {hour for hour in hours if (hour * HOUR // DAY + 1) * DAY > end} for name, hours in touched.items()}
+
+
+def _group(
+    backend: Backend,
+    catalog: Catalog,
+    dataset: Dataset,
+    group: str,
+    due: dict[str, set[int]],
+    window: Window,
+    report: Report,
+    now: datetime,
+) -> None:
+    commits = {level.name: f"{window.id}/snapshot/{level.name}" for level in dataset.levels}
+    levels = [
+        level
+        for level in dataset.levels
+        if due[level.name]
+        and not is_committed(catalog, Partition(dataset, level_partition(level), group), commits[level.name], window.end)
+    ]
+    rows = _rows(backend, catalog, dataset, group, levels, due, window, report)
+    for level in levels:
+        partition = Partition(dataset, level_partition(level), group)
+        table = level_table(dataset, level, group, rows[level.name])
+        # a level is complete as far as its snapshots are: raw rows run ahead of it
+        through = catalog.progress().snapshot_through
+        operation = f"snapshot {len(table)} rows of window {window.id}"
+        done = commit_rows(catalog, backend.objects, partition, table, commits[level.name], window.end, through, operation, now)
+        report.commits += done
+        report.rows += len(table)
+
+
+def _rows(
+    backend: Backend,
+    catalog: Catalog,
+    dataset: Dataset,
+    group: str,
+    levels: Sequence[Level],
+    due: dict[str, set[int]],
+    window: Window,
+    report: Report,
+) -> dict[str, list[LevelRow]]:
+    """The rows of each level, in order. Month by month: memory is bounded, and a monthly segment is read once."""
+    rows: dict[str, list[LevelRow]] = {level.name: [] for level in levels}
+    days = sorted({start // DAY for level in levels for start in due[level.name]})
+    manifest = catalog.manifest(dataset.name, RAW, group)
+    for _, part in groupby(days, lambda day: iso_seconds(from_micros(day * DAY))[:7]):
+        month = list(part)
+        records = raw_rows.read(backend, manifest, dataset, month)
+        for level in levels:
+            starts = sorted(start for start in due[level.name] if month[0] <= start // DAY <= month[-1])
+            states = folded(records, level, starts)
+            _compare(backend, dataset, group, level, states, report)
+            rows[level.name] += [_row(start, states[start], level, window.end) for start in starts]
+    return rows
+
+
+def folded(records: Iterable[tuple[int, raw_rows.Values]], level: Level, starts: Sequence[int]) -> dict[int, State]:
+    """The exact state of each period that starts at one of `starts`; of one without records, the empty state."""
+    length, covered = LENGTHS[level.name], level.covered()
+    states = dict.fromkeys(starts, identity())
+    for at, values in records:
+        start = at // length * length
+        if start in states:
+            states[start] = fold(states[start], values, at - start, covered)
+    return states
+
+
+def _row(start: int, state: State, level: Level, order: int) -> LevelRow:
+    # a period whose rows are all deleted gets a row without rows, which hides what an earlier window wrote
+    return LevelRow(from_micros(start), state.rows, shown(state, level), encode_state(state), order, level.live_from)
+
+
+def _compare(backend: Backend, dataset: Dataset, group: str, level: Level, states: dict[int, State], report: Report) -> None:
+    if not states:
+        return
+    pk = live_pk(dataset.name, group, level.name)
+    names = {iso_seconds(from_micros(start)): start for start in states}
+    for item in backend.live.query(pk, min(names), max(names) + "~"):
+        start = names.get(item["sk"])
+        if start is None or not usable(item, level):
+            continue
+        report.compared += 1
+        if int(item["rows"]) != states[start].rows or numbers_of(item) != shown(states[start], level):
+            report.mismatches += 1
+            if len(report.examples) < 5:
+                report.examples.append(f"{pk} {item['sk']}")

@@ -1,0 +1,214 @@
+"""The store: what `tesseract.connect` returns. Importing this module is cheap; pyarrow and DuckDB load when a call needs them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tesseract.errors import InputError, NotFoundError
+from tesseract.utils.aws_helpers import stage_name
+from tesseract.utils.time_utils import iso_seconds, parse_time, utc_now
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tesseract.config.dataset import Dataset, Level
+    from tesseract.query.catalog import Group, Lookup
+    from tesseract.query.engine import Engine
+    from tesseract.query.results import Result
+    from tesseract.storage.base import Backend
+    from tesseract.storage.catalog import Catalog
+
+Time = datetime | str | None
+T = TypeVar("T")
+_STAGE = re.compile(r"^[a-z][a-z0-9-]{0,31}$")
+
+
+def connect(stage: str | None = None, bucket: str | None = None) -> Store:
+    """The store of a stage: TESSERACT_STAGE where none is named, else `local`. `bucket` overrides the archive's bucket.
+
+    Honours the standard AWS variables. For stage `local` without AWS_ENDPOINT_URL it finds the laptop cloud that runs, and points
+    this process at it. Calls AWS at most for the account's number. Raises NotFoundError where no laptop cloud runs.
+    """
+    from tesseract.storage.aws import backend
+
+    stage = use_stage(stage)
+    return Store(backend(stage, bucket), stage)
+
+
+def use_stage(stage: str | None) -> str:
+    """The stage to work on, the environment made ready for its clients. Raises InputError for what cannot be a stage's name."""
+    stage = stage or stage_name()
+    if not _STAGE.match(stage):
+        raise InputError(f"{stage!r} is not the name of a stage", hint="small letters, digits and dashes: local, dev, prod")
+    if stage == "local" and not os.environ.get("AWS_ENDPOINT_URL"):
+        from tesseract import local
+
+        stack = local.status()
+        if stack is None:
+            raise NotFoundError("no local stack is running", hint="start one with `tesseract local up`, or name another --stage")
+        os.environ.update(stack.environment())
+    return stage
+
+
+class Store:
+    """A stage's datasets. Safe to share between threads.
+
+    A group is its value (`"KJFK"`), for several group_by fields `"NETWORK/STATION"` or the tuple of the values; a list is several
+    groups. A time is an aware datetime or text: `2013-07-01T12:00:00Z`, `2013-07-01`, `now`, `-3h`.
+    """
+
+    def __init__(self, backend: Backend, stage: str = "memory", clock: Callable[[], datetime] = utc_now) -> None:
+        from tesseract.config.manager import Configs
+        from tesseract.query.catalog import Lookup
+        from tesseract.storage.catalog import Catalog
+
+        self.stage = stage
+        self.backend = backend
+        self.catalog: Catalog = Catalog(backend.catalog, backend.objects)
+        self._configs = Configs(self.catalog, clock)
+        self._lookup: Lookup = Lookup(backend, self.catalog)
+        self._clock = clock
+
+    @cached_property
+    def _engine(self) -> Engine:
+        from tesseract.query.engine import Engine
+
+        return Engine(self.backend, self.catalog, self._lookup)
+
+    def query(
+        self,
+        dataset: str,
+        group: Group | list[Any] | None = None,
+        start: Time = None,
+        end: Time = None,
+        *,
+        level: str = "raw",
+        fields: Iterable[str] | None = None,
+    ) -> pa.Table:
+        """The rows of [start, end) as an Arrow table, sorted by group, then time; the same columns from every tier.
+
+        `group` None is every group that archive or stream know; `start`, `end` None is an open end. Raw columns: the group_by
+        fields, `valid_time`, `ref_time`, the fields. Of a level: the group_by fields, `period_start`, `rows`, `<field>_<stat>`, for
+        the periods whose start lies in the range and that have a record. A raw query sees every acknowledged write; a level may
+        lag behind by the stream's seconds. Raises InputError with what would be right, NotFoundError for a dataset or a group that
+        does not exist.
+        """
+        return self.read(dataset, group, start, end, level=level, fields=fields).table
+
+    def read(
+        self,
+        dataset: str,
+        group: Group | list[Any] | None = None,
+        start: Time = None,
+        end: Time = None,
+        *,
+        level: str = "raw",
+        fields: Iterable[str] | None = None,
+    ) -> Result:
+        """`query`, with how the answer came about: `.table`, `.stats` (rows by source, segments, Queries), `.plans`."""
+        from tesseract.query.engine import Question
+
+        config = self.dataset(dataset)
+        now = self._clock()
+        first, last = self._time(start, now, "start"), self._time(end, now, "end")
+        if first is not None and last is not None and last < first:
+            raise InputError(f"end {iso_seconds(last)} is before start {iso_seconds(first)}")
+        names = list(fields) if fields is not None else None
+        question = Question(config, self._group_keys(config, group), first, last, _level(config, level), names)
+        return self._engine.read(question, now)
+
+    def latest(self, dataset: str, group: Group | None = None) -> list[dict[str, Any]]:
+        """The newest reading of a group, or of every group: group_by fields, `valid_time`, `ref_time`, the fields.
+
+        Raises NotFoundError where the group named has none.
+        """
+        from tesseract.query.catalog import group_key
+        from tesseract.query.latest import Latest
+
+        config = self.dataset(dataset)
+        latest = Latest(self.backend.live, self._lookup, lambda: self._engine)
+        if group is None:
+            return latest.all(config, self._clock())
+        return [latest.one(config, group_key(config, group), self._clock())]
+
+    def put(self, dataset: str, records: Iterable[dict[str, Any]]) -> dict[str, Any]:
+        """Send records to the stage's ingestion: `{"accepted": n, "rejected": [{index, field, value, reason}, …]}`.
+
+        A record that is sent twice is stored once; one with the group and the time of another replaces it.
+        """
+        from tesseract.ingestion.client import send_direct
+
+        return dict(send_direct(self.stage, dataset, list(records)))
+
+    def sql(self, text: str) -> pa.Table:
+        """The answer to one SQL statement. Tables: each dataset by its name, each level as `<dataset>_<level>`, all groups and all
+        times; only those that the statement names are read. Raises InputError where DuckDB does not understand it.
+        """
+        from tesseract.query import sql
+
+        known = sql.views(self.dataset(name) for name in self.datasets())
+        return sql.run(text, known, lambda view: self.query(view.dataset.name, level=view.level.name if view.level else "raw"))
+
+    def datasets(self) -> list[str]:
+        """The names of all datasets."""
+        return self._ask(self.catalog.dataset_names)
+
+    def groups(self, dataset: str) -> list[str]:
+        """The groups of a dataset that archive or stream know, as `query` takes them."""
+        from tesseract.query.catalog import group_name
+
+        return [group_name(key) for key in self._lookup.groups(self.dataset(dataset))]
+
+    def dataset(self, name: str, version: int | None = None) -> Dataset:
+        """A dataset's configuration, the newest version by default. Raises NotFoundError with the datasets that there are."""
+        newest = self._ask(lambda: self._configs.get(name))
+        if version is None or version == newest.version:
+            return newest
+        found = self.catalog.dataset(name, version)
+        if found is None:
+            raise NotFoundError(f"dataset {name} has no version {version}", hint=f"versions 1 to {newest.version}")
+        return found
+
+    def _ask(self, call: Callable[[], T]) -> T:
+        """A first call to the catalog: where its table does not exist, the stage does not."""
+        try:
+            return call()
+        except NotFoundError as error:
+            if not error.operation:  # ours, not AWS's
+                raise
+            raise NotFoundError(
+                f"there is no stage {self.stage!r} here",
+                hint="deploy it with `npx sls deploy`, or check stage, account and region",
+            ) from error
+
+    def _group_keys(self, dataset: Dataset, group: Group | list[Any] | None) -> list[str] | None:
+        from tesseract.query.catalog import group_key
+
+        if group is None:
+            return None
+        return [group_key(dataset, one) for one in (group if isinstance(group, list) else [group])]
+
+    def _time(self, value: Time, now: datetime, what: str) -> datetime | None:
+        if value is None or isinstance(value, datetime):
+            if value is not None and value.tzinfo is None:
+                raise InputError(f"{what} {value.isoformat()} has no time zone", hint="give it tzinfo=datetime.UTC")
+            return None if value is None else value.astimezone(UTC)
+        return parse_time(value, now, what)
+
+
+def _level(dataset: Dataset, name: str) -> Level | None:
+    if name == "raw":
+        return None
+    level = dataset.level(name)
+    if level is None:
+        names = ", ".join(["raw", *(level.name for level in dataset.levels)])
+        raise InputError(f"dataset {dataset.name} has no level {name!r}", hint=f"levels: {names}")
+    return level
+
+
+__all__: Sequence[str] = ["Store", "connect", "use_stage"]

@@ -1,0 +1,132 @@
+"""The laws of the algebra, and its results against plain recomputation."""
+
+import math
+import statistics
+from decimal import Decimal
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tesseract.config.dataset import Level
+from tesseract.processing.aggregator import (
+    FieldState,
+    State,
+    decode_state,
+    encode_state,
+    finish,
+    fold,
+    identity,
+    merge,
+    retract,
+    shift,
+    shown,
+)
+from tesseract.storage.codec import shortest, storable
+
+STATS = ("count", "sum", "avg", "std", "min", "max", "first", "last")
+VALUE = st.one_of(
+    st.integers(-(10**12), 10**12),
+    st.floats(-1e6, 1e6).map(shortest).filter(storable),
+    st.decimals("-1e9", "1e9", places=3, allow_nan=False),
+)
+RECORD = st.tuples(st.integers(0, 86_399_999_999), st.dictionaries(st.sampled_from("abc"), VALUE, max_size=3))
+RECORDS = st.lists(RECORD, max_size=12, unique_by=lambda record: record[0])
+
+
+def folded(records):
+    state = identity()
+    for at, values in records:
+        state = fold(state, values, at)
+    return state
+
+
+def plain(state: State):
+    """What a state says, whatever the scale that it says it at."""
+    return state.rows, {
+        name: (finish(field, STATS), Fraction(field.squares, 100**field.scale), field.first_at, field.last_at)
+        for name, field in state.fields.items()
+        if field.n
+    }
+
+
+@given(RECORDS, st.randoms(use_true_random=False))
+def test_the_order_of_arrival_does_not_matter(records, random):
+    shuffled = records[:]
+    random.shuffle(shuffled)
+    assert folded(records) == folded(shuffled)
+
+
+@given(RECORDS, st.integers(0, 12), st.integers(0, 12))
+def test_the_merge_of_a_partition_is_the_fold_of_the_whole(records, first, second):
+    a, b = sorted((first, second))
+    parts = [folded(records[:a]), folded(records[a:b]), folded(records[b:])]
+    assert merge(merge(parts[0], parts[1]), parts[2]) == folded(records)
+    assert merge(parts[0], merge(parts[1], parts[2])) == folded(records)
+    assert merge(parts[1], parts[0]) == merge(parts[0], parts[1])
+    assert merge(identity(), folded(records)) == folded(records)
+
+
+@given(RECORDS, RECORD)
+def test_a_retracted_value_leaves_no_residue_in_the_sums(records, extra):
+    at, values = extra
+    before, after = folded(records), retract(fold(folded(records), values, at), values)
+    assert after.rows == before.rows
+    for name, field in after.fields.items():
+        original = before.fields.get(name, FieldState())
+        assert field.n == original.n
+        assert Fraction(field.total, 10**field.scale) == Fraction(original.total, 10**original.scale)
+        assert Fraction(field.squares, 100**field.scale) == Fraction(original.squares, 100**original.scale)
+
+
+@given(RECORDS)
+def test_the_wire_form_is_exact(records):
+    state = folded(records)
+    assert decode_state(encode_state(state)) == state
+    assert plain(decode_state(encode_state(state))) == plain(state)
+
+
+@given(RECORDS)
+def test_the_results_are_those_of_recomputation(records):
+    state = folded(records)
+    assert state.rows == len(records)
+    for name in "abc":
+        series = [(at, values[name]) for at, values in sorted(records, key=lambda record: record[0]) if name in values]
+        if not series:
+            assert name not in state.fields
+            continue
+        exact = [Fraction(value) for _, value in series]
+        result = finish(state.fields[name], STATS)
+        assert result["count"] == len(series)
+        assert Fraction(result["sum"]) == sum(exact)
+        assert float(result["avg"]) == float(sum(exact) / len(exact))
+        assert (Fraction(result["min"]), Fraction(result["max"])) == (min(exact), max(exact))
+        assert (result["first"], result["last"]) == (series[0][1], series[-1][1])
+        if len(series) < 2:
+            assert result["std"] is None
+        else:
+            expected = float(statistics.stdev(exact))
+            assert math.isclose(float(result["std"]), expected, rel_tol=1e-12, abs_tol=1e-300)
+
+
+def test_sums_of_39_digits_are_not_rounded():
+    values = [Decimal("0.1234567890123456789"), Decimal("98765432109876543.21")]
+    state = folded(list(enumerate({"x": value} for value in values)))
+    assert Fraction(state.fields["x"].squares, 100 ** state.fields["x"].scale) == sum(Fraction(v) ** 2 for v in values)
+
+
+@given(RECORDS, st.integers(0, 10**9))
+def test_a_shift_moves_times_alone(records, micros):
+    assert shift(folded(records), micros) == folded([(at + micros, values) for at, values in records])
+
+
+def test_text_and_truth_count_as_rows_only_and_only_covered_fields_are_kept():
+    state = fold(identity(), {"a": "text", "b": True, "c": 1, "d": 2}, 0, frozenset({"a", "c"}))
+    assert state.rows == 1
+    assert set(state.fields) == {"c"}
+
+
+def test_shown_follows_the_level():
+    level = Level("hourly", {"avg": ("a",), "count": ()})
+    state = folded([(0, {"a": 1, "b": 2}), (1, {"a": 2})])
+    assert shown(state, level) == {"a": {"count": 2, "avg": Decimal("1.5")}, "b": {"count": 1}}
