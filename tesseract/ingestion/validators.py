@@ -22,6 +22,7 @@ from tesseract.storage.keys import MAX_GROUP_BYTES, join_group
 from tesseract.utils.time_utils import iso_seconds
 
 MAX_DEPTH = 16
+MAX_NAME = 255
 MAX_ITEM_BYTES = 390_000  # DynamoDB holds 400 kB with keys and bookkeeping
 INT64 = 2**63
 SMALLEST, LARGEST = 1e-130, 9.999999999999999e125  # what a DynamoDB number holds
@@ -148,6 +149,8 @@ def undeclared(name: str, value: Any, dataset: Dataset) -> FieldValue | None:
     """The value of a field that nobody declared: an integer of 64 bits, any other number as the nearest double, or as it is."""
     if name in ("valid_time", "ref_time", "period_start", "rows") or name.startswith("__") or name in dataset.fields:
         raise _Fault(name, value, f"{name!r} is a name that results use; declare the field under another name with its path")
+    if not name.strip(".") or len(name) > MAX_NAME:
+        raise _Fault(name[:100], value, f"a field's name has 1 to {MAX_NAME} characters")
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _number(name, value, "int" if isinstance(value, int) and -INT64 <= value < INT64 else "float")
     result: FieldValue | None = value

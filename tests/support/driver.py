@@ -6,11 +6,11 @@ Rules, with the page of the AWS documentation that states each:
   Streams");
 - all changes of one item are in one shard lineage, in order; with an LSI, all of one item collection (ibid.; DynamoDB, "Item
   collections in Local Secondary Indexes");
-- a batch comes from one shard, in order; when it fails, the whole batch comes again until it succeeds or expires, and the shard waits
+- a batch comes from one shard, in order; when it fails, it comes again whole until it succeeds or expires, and the shard waits
   (Lambda, "Process DynamoDB records with Lambda": polling and batching streams);
 - with ReportBatchItemFailures, the batch is taken up again at the lowest sequence number that was returned; an unknown number or a
   raised exception fails the batch whole (Lambda, "Configuring partial batch response with DynamoDB and Lambda");
-- with bisect on error, a failed batch is split in two before it is tried again (Lambda, "Create an event source mapping": error handling);
+- with bisect on error, a failed batch is split in two before it is tried again (Lambda, "Create an event source mapping");
 - every record may be delivered more than once (Lambda, "How Lambda processes records from stream and queue-based event sources").
 """
 
@@ -94,7 +94,7 @@ class Mapping:
         self.invocations += 1
         try:
             failures = self.handler({"Records": batch}).get("batchItemFailures", [])
-        except Exception:  # noqa: BLE001 - whatever a function raises fails its batch
+        except Exception:
             failures = [{"itemIdentifier": None}]
         numbers = [record["dynamodb"]["SequenceNumber"] for record in batch]
         identifiers = [failure["itemIdentifier"] for failure in failures]

@@ -41,7 +41,7 @@ class World:
 
     def __init__(self, config: str = CONFIG) -> None:
         self.now = START
-        clock = lambda: self.now  # noqa: E731
+        clock = lambda: self.now
         self.raw = StreamedTable(clock)
         self.live, objects = MemoryTable("live"), MemoryObjects()
         self.backend = Backend(self.raw, self.live, MemoryTable("catalog"), objects)

@@ -1,6 +1,7 @@
 """Calendar arithmetic of tiers and levels."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,7 @@ def test_periods_are_those_that_start_in_the_range(moment, unit, days):
     end = moment + timedelta(days=days)
     found = list(unit.periods(moment, end))
     assert all(moment <= period.start < end for period in found)
-    assert all(left.end == right.start for left, right in zip(found, found[1:], strict=False))
+    assert all(left.end == right.start for left, right in pairwise(found))
     assert unit.floor(end - timedelta(microseconds=1)) < moment or found or not days
 
 
@@ -42,7 +43,7 @@ def test_the_calendar_ends():
 @given(st.lists(st.sampled_from(TIERS), max_size=5))
 def test_a_ladder_climbs(names):
     ranks = [UNITS[name].rank for name in names]
-    assert (not ladder_faults(tuple(names))) == (bool(names) and all(a < b for a, b in zip(ranks, ranks[1:], strict=False)))
+    assert (not ladder_faults(tuple(names))) == (bool(names) and all(a < b for a, b in pairwise(ranks)))
 
 
 @pytest.mark.parametrize(("days", "tier"), [(1, "daily"), (40, "daily"), (41, "monthly"), (330, "monthly"), (20000, "yearly")])

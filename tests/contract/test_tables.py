@@ -1,0 +1,129 @@
+"""What every table does."""
+
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+
+import pytest
+
+from tesseract.errors import ConditionFailed, InputError
+from tesseract.storage.base import Absent, Before, Is
+
+ITEM = {
+    "pk": "a#b",
+    "sk": "1",
+    "text": "Zürich ☂ 𝄞",
+    "whole": 10**37 + 1,
+    "decimal": Decimal("-10.357019999999999"),
+    "tiny": Decimal("1e-130"),
+    "huge": Decimal("9.9e125"),
+    "flag": True,
+    "nothing": None,
+    "bytes": b"\x00\xff",
+    "list": [1, "x", [None]],
+    "fields": {"a.b": 1, "ünï cöde": "any name but the empty one", "nested": {"deep": Decimal("0.5")}},
+}
+
+
+def test_an_item_comes_back_as_it_went_in(table):
+    table.put(ITEM)
+    assert table.get(("a#b", "1")) == ITEM
+    assert table.get(("a#b", "2")) is None
+    assert table.get_many([("a#b", "1"), ("a#b", "2"), ("a#b", "1")]) == {("a#b", "1"): ITEM}
+
+
+def test_an_equal_number_is_the_same_item(table):
+    table.put({"pk": "a", "sk": "1", "n": Decimal("2.50")})
+    assert table.get(("a", "1"))["n"] == Decimal("2.5")
+    table.put({"pk": "a", "sk": "1", "n": Decimal("2.0")})
+    assert type(table.get(("a", "1"))["n"]) is int
+
+
+def test_a_query_is_half_open_in_order_and_may_be_reversed_or_limited(table):
+    for index in range(9):
+        table.put({"pk": "a", "sk": f"{index}"})
+    table.put({"pk": "b", "sk": "4"})
+
+    def keys(*arguments, **options):
+        return "".join(item["sk"] for item in table.query("a", *arguments, **options))
+
+    assert keys() == "012345678"
+    assert keys("2", "5") == "234"
+    assert keys("7") == "78"
+    assert keys(None, "2") == "01"
+    assert keys("2", "5", reverse=True) == "432"
+    assert keys(reverse=True, limit=2) == "87"
+    assert keys("2", "5", reverse=True, limit=1) == "4"
+    assert keys("5", "5") == keys("6", "5") == ""
+    assert list(table.query("nobody")) == []
+
+
+def test_a_query_goes_on_beyond_a_page(table):
+    body = "x" * 200_000
+    table.put_many({"pk": "big", "sk": f"{index:02}", "body": body} for index in range(12))
+    assert [item["sk"] for item in table.query("big")] == [f"{index:02}" for index in range(12)]
+    assert len(list(table.query("big", limit=7))) == 7
+
+
+def test_many_items_are_written_and_read_in_any_number(table):
+    items = [{"pk": f"p{index % 7}", "sk": f"{index:03}", "n": index} for index in range(230)]
+    assert table.put_many(items) == []
+    found = table.get_many((item["pk"], item["sk"]) for item in items)
+    assert sorted(item["n"] for item in found.values()) == list(range(230))
+
+
+def test_absent_lets_the_first_writer_win(table):
+    table.put({"pk": "a", "sk": "1", "by": "first"}, Absent())
+    with pytest.raises(ConditionFailed):
+        table.put({"pk": "a", "sk": "1", "by": "second"}, Absent())
+    assert table.get(("a", "1"))["by"] == "first"
+
+
+def test_is_holds_only_for_the_value_that_was_read(table):
+    with pytest.raises(ConditionFailed):
+        table.put({"pk": "a", "sk": "1", "version": 2}, Is("version", 1))
+    table.put({"pk": "a", "sk": "1", "version": 1})
+    table.put({"pk": "a", "sk": "1", "version": 2}, Is("version", 1))
+    with pytest.raises(ConditionFailed):
+        table.put({"pk": "a", "sk": "1", "version": 2}, Is("version", 1))
+    with pytest.raises(ConditionFailed):
+        table.delete(("a", "1"), Is("version", 1))
+    table.delete(("a", "1"), Is("version", 2))
+    assert table.get(("a", "1")) is None
+
+
+def test_before_only_moves_forward(table):
+    table.put({"pk": "a", "sk": "1", "at": 5}, Before("at", 5))
+    for value in (4, 5):
+        with pytest.raises(ConditionFailed):
+            table.put({"pk": "a", "sk": "1", "at": value}, Before("at", value))
+    table.put({"pk": "a", "sk": "1", "at": 6}, Before("at", 6))
+    table.put({"pk": "a", "sk": "2"})
+    table.put({"pk": "a", "sk": "2", "at": 1}, Before("at", 1))
+    assert [item["at"] for item in table.query("a")] == [6, 1]
+
+
+def test_deleting_twice_is_no_error(table):
+    table.put({"pk": "a", "sk": "1"})
+    table.delete(("a", "1"))
+    table.delete(("a", "1"))
+    assert table.get(("a", "1")) is None
+
+
+def test_of_sixteen_writers_of_one_version_one_wins(table):
+    table.put({"pk": "a", "sk": "1", "version": 0})
+
+    def write(writer):
+        try:
+            table.put({"pk": "a", "sk": "1", "version": 1, "by": writer}, Is("version", 0))
+        except ConditionFailed:
+            return None
+        return writer
+
+    with ThreadPoolExecutor(16) as pool:
+        winners = [writer for writer in pool.map(write, range(16)) if writer is not None]
+    assert winners == [table.get(("a", "1"))["by"]]
+
+
+def test_a_number_that_does_not_fit_is_refused_before_it_is_sent(table):
+    with pytest.raises(InputError, match="does not fit"):
+        table.put({"pk": "a", "sk": "1", "n": 10**38 + 1})

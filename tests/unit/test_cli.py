@@ -1,0 +1,221 @@
+"""The command: formats, exit codes, and one line for everything that can be wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+import tesseract.local
+from tesseract import cli
+from tesseract.cli.output import cell, choose, moment
+from tesseract.errors import BackendError, InputError
+
+from .query_world import DATASET, START, World, values
+
+HOUR = timedelta(hours=1)
+RANGE = ["--start", "2026-03-01", "--end", "2026-03-20"]
+
+
+@pytest.fixture
+def world(monkeypatch):
+    made = World()
+    made.archive([(START + at * HOUR, values(at + 1), False, START) for at in range(60)], "KJFK")
+    made.progress(START + timedelta(days=10))
+    monkeypatch.setattr("tesseract.store.connect", lambda stage=None, bucket=None: made.store)
+    return made
+
+
+def ask(capsys, *arguments: str) -> tuple[int, str, str]:
+    code = cli.run(arguments)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_csv_has_empty_cells_for_nulls_and_shortest_doubles(world, capsys):
+    code, out, _ = ask(capsys, "query", "w", "KJFK", *RANGE, "--format", "csv", "--fields", "temp,ok")
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[:2] == ["station,valid_time,ref_time,temp,ok", "KJFK,2026-03-01T00:00:00Z,,0.25,false"]
+    assert lines[5] == "KJFK,2026-03-01T04:00:00Z,,,"
+    assert len(lines) == 61
+
+
+def test_json_and_ndjson(world, capsys):
+    _, out, _ = ask(capsys, "query", "w", "KJFK", *RANGE, "--level", "daily", "--format", "json", "--fields", "n_sum")
+    first = {"station": "KJFK", "period_start": "2026-03-01T00:00:00Z", "rows": 24, "n_sum": 300}
+    assert json.loads(out)[0] == first
+    _, out, _ = ask(capsys, "query", "w", "KJFK", *RANGE, "--level", "daily", "--format", "ndjson", "--fields", "n_sum")
+    assert json.loads(out.splitlines()[0]) == first
+    _, out, _ = ask(capsys, "query", "w", "KJFK", "--start", "2025-01-01", "--end", "2025-01-02", "--format", "json")
+    assert json.loads(out) == []
+
+
+def test_a_table_shows_fifty_rows_and_says_how_many_more(world, capsys):
+    code, out, err = ask(capsys, "query", "w", "KJFK", *RANGE, "--explain")
+    assert code == 0
+    assert out.splitlines()[-1] == "… 10 more rows; use --format csv"
+    assert "only archive" in err
+    assert "archive/raw/KJFK/1.parquet" in err
+
+
+def test_parquet_goes_to_a_file_and_its_suffix_is_enough(world, capsys, tmp_path):
+    path = tmp_path / "rows.parquet"
+    assert ask(capsys, "query", "w", *RANGE, "-o", str(path))[0] == 0
+    table = pq.read_table(path)
+    assert table.num_rows == 60
+    assert table.schema.field("temp").metadata[b"unit"] == "°C".encode()
+    assert ask(capsys, "query", "w", *RANGE, "-f", "table", "-o", str(tmp_path / "rows.txt"))[0] == 0
+    assert len((tmp_path / "rows.txt").read_text().splitlines()) == 61
+
+
+def test_latest_sql_catalog_and_relative_times(world, capsys):
+    assert "2026-03-03T11:00:00Z" in ask(capsys, "latest", "w", "KJFK")[1]
+    assert json.loads(ask(capsys, "latest", "w", "-f", "json")[1])[0]["n"] == 60
+    assert ask(capsys, "sql", "select count(*) as c from w", "-f", "csv")[1] == "c\n60\n"
+    assert ask(capsys, "sql", "select sum(n) as s from w", "-f", "json")[1] == '[\n  {"s": 1830}\n]\n'
+    assert ask(capsys, "query", "w", "KJFK", "--start", "-3h")[:2] == (0, ask(capsys, "query", "w", "KJFK", "--start", "-2h")[1])
+    assert len(ask(capsys, "query", "w", "--all", "-f", "csv")[1].splitlines()) == 61
+
+
+def test_config_commands(world, capsys, tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("datasets: {a: {group_by: s, aggregations: {hourly: [avg]}}}\n")
+    assert ask(capsys, "config", "validate", str(file))[1].startswith(
+        "a: valid (grouped by s; fields as they come; hourly; buffer →"
+    )
+    assert ask(capsys, "config", "plan", str(file))[1].startswith("a: new, version 1")
+    assert ask(capsys, "config", "apply", str(file))[1].startswith("a: new, version 1")
+    assert ask(capsys, "config", "apply", str(file))[1].startswith("a: unchanged, version 1")
+    file.write_text("datasets: {a: {group_by: s, buffer_ttl_hours: 24, aggregations: {hourly: [avg]}}}\n")
+    assert "buffer_ttl_hours: 168 → 24" in ask(capsys, "config", "apply", str(file))[1]
+    assert json.loads(ask(capsys, "config", "show", "w")[1])["name"] == DATASET.name
+    assert "a: version" in ask(capsys, "config", "show")[1]
+    assert json.loads(ask(capsys, "config", "schema")[1])["$schema"]
+    file.write_text("datasets: {b: {}, a: {group_by: other}}\n")
+    code, _, err = ask(capsys, "config", "apply", str(file))
+    assert code == 1
+    assert "group_by cannot change" in err
+    assert world.store.datasets() == ["a", "w"]  # none of a file where one is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["query"], 2, "Missing argument 'DATASET'"),
+        (["quary", "w"], 2, "No such command 'quary'"),
+        (["query", "w", "--nope"], 2, "No such option: --nope"),
+        (["query", "w", "KJFC"], 1, "dataset w has no group 'KJFC' (did you mean 'KJFK'?)"),
+        (["query", "x"], 1, "there is no dataset 'x' (known datasets: w)"),
+        (["query", "w", "--start", "2026-03-02", "--end", "2026-03-01"], 1, "end 2026-03-01T00:00:00Z is before start"),
+        (["query", "w", "--start", "2026-03-02T00:00:00"], 1, "start '2026-03-02T00:00:00' has no time zone"),
+        (["query", "w", "--level", "weekly"], 1, "dataset w has no level 'weekly' (levels: raw, hourly, daily)"),
+        (["query", "w", "--fields", "tmp"], 1, "dataset w has no field 'tmp'"),
+        (["query", "w", "--format", "xml"], 1, "'xml' is not a format"),
+        (["query", "w", "--format", "parquet"], 1, "parquet is written to a file"),
+        (["query", "w", *RANGE, "-o", "/nope/rows.csv"], 1, "/nope/rows.csv cannot be written: No such file"),
+        (["latest", "w", "KJFC"], 1, "dataset w has no group 'KJFC'"),
+        (["sql", "selct"], 1, "SQL: syntax error"),
+        (["config", "validate", "/nope.yaml"], 1, "the configuration file /nope.yaml cannot be read"),
+        (["config", "show", "w", "--version", "9"], 1, "dataset w has no version 9"),
+        (["config", "show", "w", "--version", "0"], 2, "Invalid value for '--version'"),
+        (["local", "status", "--stage", "dev"], 1, "the laptop cloud is stage local, not 'dev'"),
+    ],
+)
+def test_bad_input_is_one_line(world, capsys, arguments, code, says):
+    got, out, err = ask(capsys, *arguments)
+    assert (got, out) == (code, "")
+    assert err.startswith(f"error: {says}")
+    assert err.count("\n") == 1
+
+
+def test_stages_and_stacks(monkeypatch, capsys):
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setattr(tesseract.local, "status", lambda: None, raising=False)
+    code, _, err = ask(capsys, "latest", "w", "--stage", "local")
+    assert (code, err) == (
+        1,
+        "error: no local stack is running (start one with `tesseract local up`, or name another --stage)\n",
+    )
+    code, _, err = ask(capsys, "latest", "w", "--stage", "My Stage")
+    assert (code, err.split(" (")[0]) == (1, "error: 'My Stage' is not the name of a stage")
+
+
+def test_a_running_stack_is_found(monkeypatch):
+    class Stack:
+        def environment(self) -> dict[str, str]:
+            return {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+
+    from tesseract import store
+
+    environment: dict[str, str] = {}
+    monkeypatch.setattr(store.os, "environ", environment)
+    monkeypatch.setattr(tesseract.local, "status", Stack, raising=False)
+    assert store.use_stage("local") == "local"
+    assert environment == {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (BackendError("AccessDenied: no", operation="query"), 3, "error: query: AccessDenied: no\n"),
+        (InputError("two\nlines"), 1, "error: two lines\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_exit_codes(monkeypatch, capsys, error, code, says):
+    def fail(stage=None, bucket=None):
+        raise error
+
+    monkeypatch.setattr("tesseract.store.connect", fail)
+    assert ask(capsys, "latest", "w") == (code, "", says)
+
+
+def test_help_is_there_for_every_command():
+    runner = CliRunner()
+    for words in ([], ["config"], ["local"], ["query"], ["config", "apply"], ["sql"], ["latest"], ["catalog"]):
+        assert runner.invoke(cli.app, [*words, "--help"]).exit_code == 0
+    assert cli.run(["config"]) == 2
+
+
+def test_nothing_heavy_is_loaded_before_it_is_needed():
+    heavy = ("pyarrow", "duckdb", "boto3", "botocore", "pydantic", "yaml")
+    for name, allowed in (("tesseract", ()), ("tesseract.cli", ()), ("tesseract.store", ()), ("tesseract.query.latest", ())):
+        program = f"import sys, {name}; print([m for m in {heavy!r} if m in sys.modules])"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == str(list(allowed)), name
+
+
+def test_the_package_has_what_it_says():
+    import tesseract as package
+
+    assert all(getattr(package, name) for name in package.__all__)
+    assert dir(package) == sorted(package.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nope'"):
+        _ = package.nope
+
+
+def test_cells():
+    assert [cell(value) for value in (None, True, 0.1, 1e22, Decimal("1.50"), "x", [1])] == [
+        "",
+        "true",
+        "0.1",
+        "1e+22",
+        "1.50",
+        "x",
+        "[1]",
+    ]
+    assert moment(datetime(2013, 1, 1, 6, 0, 0, 5, UTC)) == "2013-01-01T06:00:00.000005Z"
+    assert moment(datetime(2013, 1, 1, 6)) == "2013-01-01T06:00:00"
+    assert [choose(None, None), choose(None, "a.jsonl"), choose(None, "a"), choose("json", "a.csv")] == [
+        "table",
+        "ndjson",
+        "csv",
+        "json",
+    ]
