@@ -11,7 +11,7 @@ from tesseract.processing.collector import Progress, collect, collect_all, windo
 from tesseract.utils.time_utils import utc_now
 
 logger = Logger()
-TRIES = 20  # seconds that the summary may come before DynamoDB says that the export is complete; then the timer finds it
+TRIES = 15  # seconds that the summary may come before DynamoDB says that the export is complete; then the timer finds it
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

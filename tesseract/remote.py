@@ -38,7 +38,7 @@ def export_now(
     window is possible only later, BackendError where a function fails or `timeout` passes.
     """
     deadline = clock() + timeout
-    window_id = _open(stage, say, covering, call, clock, sleep)
+    window_id = _open(stage, say, covering, deadline, call, clock, sleep)
     say(f"window {window_id}: exporting")
     window = _wait(stage, catalog, window_id, say, deadline, call, clock, sleep)
     say("snapshots of aggregate levels")
@@ -59,18 +59,19 @@ def _open(
     stage: str,
     say: Say,
     covering: datetime | None,
+    deadline: datetime,
     call: Call,
     clock: Callable[[], datetime],
     sleep: Callable[[float], None],
 ) -> str:
     wanted: datetime | None = covering or clock()
-    while True:
+    while clock() <= deadline:
         payload: dict[str, Any] = {"force": True}
         answer = call(stage, "export", payload if wanted is None else {**payload, "covering": wanted.isoformat()})
         if answer["opened"]:
             return str(answer["opened"][-1]["id"])
         if answer["next_possible"] is None:
-            sleep(POLL)  # another timer was first; the next window is the next call's
+            sleep(POLL)  # another timer was first, or as many windows as are allowed are under way
             continue
         possible = from_iso(answer["next_possible"])
         wait = possible - clock()
@@ -81,6 +82,7 @@ def _open(
             raise InputError(f"an export window is possible from {iso_seconds(possible)} on", hint="try again then")
         say(f"the next window is possible in {max(wait.total_seconds(), 0):.0f} s")
         sleep(max(wait.total_seconds(), POLL))
+    raise BackendError("no export window could be opened", hint="`tesseract archive status` shows how many are under way")
 
 
 def _wait(

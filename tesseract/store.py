@@ -143,7 +143,7 @@ class Store:
         """
         from tesseract.ingestion.client import send_direct
 
-        return dict(send_direct(self.stage, dataset, list(records)))
+        return send_direct(self.stage, dataset, list(records))
 
     def sql(self, text: str) -> pa.Table:
         """The answer to one SQL statement. Tables: each dataset by its name, each level as `<dataset>_<level>`, all groups and all

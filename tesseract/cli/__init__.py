@@ -70,8 +70,7 @@ def main() -> None:
 def _usage(error: Exception) -> int:
     message = str(error.format_message()) if hasattr(error, "format_message") else str(error)
     context = getattr(error, "ctx", None)
-    if not message:  # no_args_is_help: the help was the answer
-        print(context.get_help() if context else "", file=sys.stderr)  # noqa: T201
+    if not message.strip():  # no_args_is_help: the help has been printed
         return 2
     hint = f" (see `{context.command_path} --help`)" if context else ""
     return _fail(f"{message.rstrip('.')}{hint}", 2)

@@ -48,7 +48,7 @@ def apply(file: File, stage: Stage = None) -> None:
 
 @config_app.command()
 def show(
-    dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]", help="All of them, a line each, without.")] = None,
+    dataset: Annotated[str | None, typer.Argument(metavar="DATASET", help="All of them, a line each, without.")] = None,
     version: Annotated[int | None, typer.Option(min=1, help="A former version.", show_default="the newest")] = None,
     stage: Stage = None,
 ) -> None:

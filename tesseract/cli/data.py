@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name.")]
 OneGroup = Annotated[
-    str | None, typer.Argument(metavar="[GROUP]", help="Its group, NETWORK/STATION for a compound one; all without.")
+    str | None, typer.Argument(metavar="GROUP", help="Its group, NETWORK/STATION for a compound one; all without.")
 ]
 DEFAULT_SPAN = timedelta(hours=24)
 
@@ -38,7 +38,7 @@ def latest(dataset: Dataset, group: OneGroup = None, form: Format = None, output
 
 def query(
     dataset: Dataset,
-    groups: Annotated[list[str] | None, typer.Argument(metavar="[GROUP]...", help="One group or several; all without.")] = None,
+    groups: Annotated[list[str] | None, typer.Argument(metavar="GROUP", help="One group or several; all without.")] = None,
     start: Annotated[str | None, typer.Option(help="From here on.", show_default="24 hours before the end")] = None,
     end: Annotated[str | None, typer.Option(help="Up to here, exclusive.", show_default="now + the dataset's max_future")] = None,
     level: Annotated[str, typer.Option(help="raw, or a level that the dataset keeps.")] = "raw",

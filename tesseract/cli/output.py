@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -44,10 +44,9 @@ def write_table(table: pa.Table, form: str, path: str | None) -> None:
 
         _save(str(path), encode(table, {}).body)
         return
-    columns = [(str(name), None) for name in table.column_names]
     batches = table.to_batches(max_chunksize=BATCH)
     rows = (row for batch in batches for row in zip(*(column.to_pylist() for column in batch.columns), strict=True))
-    _write(columns, rows, table.num_rows, form, path)
+    _write(table.column_names, rows, table.num_rows, form, path)
 
 
 def write_rows(rows: Sequence[Row], form: str, path: str | None) -> None:
@@ -57,12 +56,11 @@ def write_rows(rows: Sequence[Row], form: str, path: str | None) -> None:
 
         write_table(pa.Table.from_pylist(list(rows)), form, path)
         return
-    names = dict.fromkeys(name for row in rows for name in row)
-    _write([(name, None) for name in names], ([row.get(name) for name in names] for row in rows), len(rows), form, path)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    _write(names, ([row.get(name) for name in names] for row in rows), len(rows), form, path)
 
 
-def _write(columns: Sequence[tuple[str, None]], rows: Iterator[Any], count: int, form: str, path: str | None) -> None:
-    names = [name for name, _ in columns]
+def _write(names: Sequence[str], rows: Iterator[Any], count: int, form: str, path: str | None) -> None:
     if form == "table" and path is None:
         _print_table(names, rows, count)
         return
@@ -117,13 +115,7 @@ def _plain(value: Any) -> Any:
         return [_plain(part) for part in value]
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None  # SQL can make them, JSON has none
-    return (
-        value
-        if value is None or isinstance(value, str | int | float)
-        else date.isoformat(value)
-        if isinstance(value, date)
-        else str(value)
-    )
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def _objects(names: Sequence[str], rows: Iterator[Any]) -> Iterator[str]:

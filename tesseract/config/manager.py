@@ -42,9 +42,9 @@ class Plan:
         """`new`, `unchanged`, `changed` or `refused`."""
         if self.refusals:
             return "refused"
-        if self.dataset.version == 1:
-            return "new"
-        return "changed" if self.changes else "unchanged"
+        if not self.changes:
+            return "unchanged"
+        return "new" if self.dataset.version == 1 else "changed"
 
 
 def plan(old: Dataset | None, wanted: Dataset, now: datetime) -> Plan:

@@ -98,11 +98,19 @@ def plan(manifest: Manifest, ladder: Sequence[str], now: datetime, through: int)
             if period is not None:
                 groups.setdefault(period, []).append(segment)
         for period, found in sorted(groups.items()):
-            if len(found) > 1 or found[0].tier != tier:
+            finer = any(segment.tier != tier for segment in found)
+            # several of the tier itself: where the period above has ended too, that merge takes them all, and once is enough
+            if finer or (len(found) > 1 and not _rises(found[0], tuple(ladder), now)):
                 merges.append(Merge(tier, period, tuple(sorted(found, key=lambda segment: (segment.window_end, segment.key)))))
                 for segment in found:
                     del free[segment.key]
     return merges
+
+
+def _rises(segment: Segment, ladder: tuple[str, ...], now: datetime) -> bool:
+    """Whether a coarser tier takes `segment` up."""
+    coarser = (tier for tier in ladder if UNITS[tier].rank > UNITS[segment.tier].rank)
+    return any(_period(segment, tier, ladder, now) is not None for tier in coarser)
 
 
 def _period(segment: Segment, tier: str, ladder: tuple[str, ...], now: datetime) -> Period | None:

@@ -116,7 +116,7 @@ def plan(facts: Facts, now: datetime) -> list[Step]:
 
 def next_possible(facts: Facts, now: datetime) -> datetime | None:
     """When a forced window could be opened; None where one can be now."""
-    end = previous_end(facts) + max(facts.settings.min_window, SECOND)
+    end = ceil_second(previous_end(facts) + max(facts.settings.min_window, SECOND))
     if facts.covering is not None:
         end = max(end, ceil_second(facts.covering))
     moment = end + facts.settings.export_lag

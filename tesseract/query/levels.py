@@ -15,9 +15,9 @@ from tesseract.processing.aggregator import State, fold, identity, shown
 from tesseract.processing.live_item import numbers_of, usable
 from tesseract.query.plan import DAY, TIME_MAX, Facts, LevelPlan, Range, Stretch, coalesce, gaps, level_plan
 from tesseract.query.raw import Rows, Source, read_raw
-from tesseract.query.results import Stats, newest, within
+from tesseract.query.results import Stats, empty, newest, within
 from tesseract.storage.codec import shortest
-from tesseract.storage.columns import ORDER, LevelRow, level_table, unify
+from tesseract.storage.columns import ORDER, STATE, LevelRow, level_table, unify
 from tesseract.storage.keys import level_partition, live_pk
 from tesseract.utils.time_utils import from_iso, from_micros, iso_seconds, to_micros
 
@@ -48,7 +48,8 @@ def read_level(
     stretches = [(plan.group, part) for plan in plans for part in plan.stretches if part.source == "live"]
     found = source.map(lambda job: _live(source, dataset, level, *job), stretches)
     files = [(plan.group, part) for plan in plans for part in plan.archive]
-    tables = source.map(lambda job: source.segment(job[1], "period_start"), files)
+    columns = _columns(dataset, level)
+    tables = source.map(lambda job: source.segment(job[1], "period_start", columns), files)
     items: dict[str, list[Item]] = {group: [] for group in groups}
     for (group, _), part in zip(stretches, found, strict=True):
         items[group] += part
@@ -60,7 +61,7 @@ def read_level(
     unit = UNITS[level.name]
     missing = {group: gaps(wanted, unit, part.starts) for group, part in kept.items()}
     # gaps of less than a day are read as one: folding a few rows more is cheaper than another Query
-    raw_rows = read_raw(source, dataset, {g: coalesce(parts, DAY) for g, parts in missing.items()}, raw, _numeric(dataset))
+    raw_rows = read_raw(source, dataset, {g: coalesce(parts, DAY) for g, parts in missing.items()}, raw, _covered(dataset, level))
     return {p.group: _finish(dataset, level, p, kept[p.group], missing[p.group], raw_rows[p.group], stats[p.group]) for p in plans}
 
 
@@ -114,7 +115,7 @@ def _finish(
     table = raw.table.filter(within(raw.table["valid_time"], missing))
     rows = [
         LevelRow(from_micros(start), state.rows, shown(state, level), b"", 0, level.live_from)
-        for start, state in folded(dataset, table, unit).items()
+        for start, state in folded(dataset, table, unit, level.covered()).items()
     ]
     stats.add(raw.stats)
     both = pa.concat_tables(unify([kept.rows, level_table(dataset, level, plan.group, rows)]))
@@ -123,16 +124,23 @@ def _finish(
     return LevelRows(both.sort_by("period_start"), stats, plans)
 
 
-def _numeric(dataset: Dataset) -> list[str] | None:
-    """The columns that aggregates need; None for all, where fields are learned."""
+def _covered(dataset: Dataset, level: Level) -> list[str] | None:
+    """The raw columns that a level needs; None for all, where fields are learned."""
+    covered = level.covered()
     if dataset.unknown_fields == "keep":
-        return None
-    return [name for name, field in dataset.fields.items() if field.numeric]
+        return None if covered is None else sorted(covered)
+    return [name for name, field in dataset.fields.items() if field.numeric and (covered is None or name in covered)]
 
 
-def folded(dataset: Dataset, table: pa.Table, unit: Unit) -> Mapping[int, State]:
-    """Period start → exact state, of raw rows sorted by time. Doubles count as the decimal of their shortest text, as they did
-    when they came in.
+def _columns(dataset: Dataset, level: Level) -> list[str] | None:
+    """The columns to read of a level's segment: all but the exact state, which is most of the file; None where not known."""
+    return None if dataset.unknown_fields == "keep" else [name for name in empty(dataset, level).column_names if name != STATE]
+
+
+def folded(dataset: Dataset, table: pa.Table, unit: Unit, covered: frozenset[str] | None = None) -> Mapping[int, State]:
+    """Period start (µs) → exact state of the fields `covered` (None: of all), of raw rows sorted by time.
+
+    Doubles count as the decimal of their shortest text, as they did when they came in.
     """
     states: dict[int, State] = {}
     start = end = 0
@@ -140,7 +148,7 @@ def folded(dataset: Dataset, table: pa.Table, unit: Unit) -> Mapping[int, State]
         if not states or not start <= at < end:
             period = unit.period(from_micros(at))
             start, end = to_micros(period.start), to_micros(period.end)
-        states[start] = fold(states.get(start) or identity(), values, at - start)
+        states[start] = fold(states.get(start) or identity(), values, at - start, covered)
     return states
 
 

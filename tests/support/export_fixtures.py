@@ -34,7 +34,7 @@ def cases() -> dict[str, tuple[list[list[bytes]], bool]]:
     """Case → the lines of its data files, and whether it is a full export."""
     one = item("KJFK", 27, 6, {"temp": Decimal("-3.25"), "wind": 12})
     two = item("KJFK", 28, 7, {"temp": Decimal("0.1")})
-    other = item("NET/ST%2F1", 28, 8, {"wind": 0})
+    other = item("ST%2F1%23x", 28, 8, {"wind": 0})
     gone = item("KJFK", 28, 9, {}, deleted=True)
     expired = item("KJFK", 20, 0, {"wind": 1})
     removed = remove_line(str(expired["pk"]), str(expired["sk"]), WRITTEN)

@@ -279,3 +279,52 @@ def test_sql_refuses_in_a_sentence(text, says):
         World().store.sql(text)
     assert str(caught.value).startswith(says)
     assert "\n" not in str(caught.value)
+
+
+def test_a_level_goes_by_the_snapshots_watermark_and_its_raw_rows_by_the_archives():
+    world = World()
+    world.archive([(START, values(1), False, START), (START + HOUR, values(2), False, START)])
+    world.live("hourly", START, [(START, values(1))])
+    world.snapshot("hourly", [(START, [(START, values(7))], 9)])  # not committed through: not looked at
+    world.progress(THROUGH, START)
+    result = world.store.read("w", "A", START, START + DAY, level="hourly")
+    assert result.table.to_pylist() == level_rows({START: values(1), START + HOUR: values(2)}, "hourly")
+    assert (result.stats.live_items, result.stats.snapshot_rows, result.stats.recomputed) == (1, 0, 1)
+    assert result.stats.buffer_queries == 0
+
+
+def test_rows_that_move_to_the_archive_while_a_query_runs_are_not_missed(monkeypatch):
+    world = World()
+    world.buffer(START + 12 * DAY, values(1))
+    world.progress(THROUGH)
+    read = world.store.catalog.progress
+
+    def then_archive():
+        known = read()
+        for item in list(world.backend.raw.items()):
+            world.archive([(START + 12 * DAY, values(1), False, START + 12 * DAY)])
+            world.backend.raw.delete((item["pk"], item["sk"]))
+        world.progress(NOW)
+        return known
+
+    monkeypatch.setattr(world.store.catalog, "progress", then_archive)
+    assert world.store.query("w", "A")["n"].to_pylist() == [1]
+
+
+def test_before_any_watermark_an_open_query_sees_marked_and_young_days():
+    world = World()
+    world.buffer(START - timedelta(days=4000), values(1), marked=NOW)
+    world.buffer(START, values(2))
+    result = world.store.read("w", "A")
+    assert result.table["n"].to_pylist() == [1, 2]
+    assert result.stats.buffer_queries < 40
+    assert world.store.query("w", "A", level="daily")["n_sum"].to_pylist() == [1, 2]
+
+
+def test_a_level_that_covers_some_fields_only():
+    levels = (Level("hourly", {"avg": ("temp",), "count": ("temp", "n")}),)
+    world = World(msgspec.structs.replace(DATASET, levels=levels))
+    world.buffer(START, values(1))
+    table = world.store.query("w", "A", level="hourly")
+    assert table.column_names == ["station", "period_start", "rows", "temp_count", "temp_avg", "n_count"]
+    assert table.to_pylist()[0]["n_count"] == 1
