@@ -16,10 +16,12 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import msgspec
+from botocore.exceptions import BotoCoreError, ClientError
 
 from tesseract.errors import BackendError, InputError
 from tesseract.local import after_deploy
 from tesseract.local.state import Process, Stack, is_alive, load, project_root, save, start_time, state_folder
+from tesseract.storage.dynamodb import translate
 
 Say = Callable[[str], None]
 PORT = 4566
@@ -51,7 +53,10 @@ def up(*, say: Say) -> Stack:
         say(f"the laptop cloud runs at {running.endpoint}")
     with _environment(running):
         _deploy(running, say)
-        running = _finish(running, say)
+        try:
+            running = _finish(running, say)
+        except (ClientError, BotoCoreError) as error:
+            raise translate(error, "local up", running.endpoint) from error
     save(running)
     return running
 

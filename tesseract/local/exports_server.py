@@ -62,11 +62,12 @@ class Exports:
         return None
 
     def _switch(self, table: str, on: bool) -> Json:
-        client("dynamodb").describe_table(TableName=table)
+        streamed = "LatestStreamArn" in client("dynamodb").describe_table(TableName=table)["Table"]
         with self._lock:
             if on:
                 self._earliest.setdefault(table, int(time.time()))
-                self._follower(table)
+                if streamed:
+                    self._follower(table)
             else:
                 self._earliest.pop(table, None)
         return self._backups(table)
@@ -182,6 +183,10 @@ class Proxy(BaseHTTPRequestHandler):
         except Refused as refused:
             error = {"__type": f"com.amazonaws.dynamodb.v20120810#{refused.code}", "message": refused.message}
             self._reply(400, json.dumps(error).encode())
+            return
+        except Exception as error:  # the caller must get an answer, whatever went wrong here
+            body = json.dumps({"__type": "InternalServerError", "message": f"the stand-in failed: {error!r}"}).encode()
+            self._reply(500, body)
             return
         if answer is None:
             self._forward(body)
