@@ -12,8 +12,10 @@ from collections.abc import Sequence
 
 import typer
 
+from tesseract.cli.archive import archive_app
 from tesseract.cli.config import config_app
 from tesseract.cli.data import register
+from tesseract.cli.ingest import ingest
 from tesseract.cli.local import local_app
 from tesseract.errors import InputError, TesseractError
 
@@ -26,16 +28,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(config_app)
+app.command()(ingest)
 register(app)
 app.add_typer(local_app)
 
-try:
-    from tesseract.cli.archive import archive_app
-except ModuleNotFoundError as error:
-    if error.name != "tesseract.cli.archive":
-        raise
-else:
-    app.add_typer(archive_app, name="archive")
+app.add_typer(archive_app, name="archive")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

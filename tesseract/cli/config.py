@@ -36,6 +36,8 @@ def apply(file: File, stage: Stage = None) -> None:
     """Make a file's datasets known to a stage; each change is a new version. All of them, or none where one is refused."""
     from tesseract.config import manager
     from tesseract.errors import ConfigError
+    from tesseract.processing.archive_stage import archive_stage
+    from tesseract.processing.exporter import ensure_started
     from tesseract.utils.time_utils import utc_now
 
     refusals = [f"dataset {p.dataset.name}: {refusal}" for p in _plans(file, stage) for refusal in p.refusals]
@@ -44,6 +46,8 @@ def apply(file: File, stage: Stage = None) -> None:
     catalog = open_store(stage).catalog
     for dataset in _parse(file).values():
         _show(manager.apply(catalog, dataset, utc_now()))
+    archive = archive_stage(stage)
+    ensure_started(archive.catalog, archive.exports)  # from here on readers know which days need no look at the buffer
 
 
 @config_app.command()

@@ -39,6 +39,15 @@ def read_lines(name: str, dataset: Dataset) -> Iterator[bytes]:
             yield from (line for line in stream if line.strip())
 
 
+def count_lines(name: str) -> int | None:
+    """How many records a file of lines holds, for a progress bar; None where that takes reading it twice to tell."""
+    kind = format_of(name)
+    if name == "-" or kind not in ("ndjson", "jsonl", "csv"):
+        return None
+    with _opened(name) as stream:
+        return max(0, sum(1 for line in stream if line.strip()) - (kind == "csv"))
+
+
 def format_of(name: str) -> str:
     """The format by the file's name, `.gz` set aside. Raises InputError for an unknown one."""
     if name == "-":

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -208,7 +208,8 @@ def _clear(say: Say) -> None:
 
 def _stop(process: Process) -> None:
     """SIGTERM, then SIGKILL to its group, which holds the workers of the functions."""
-    os.kill(process.pid, signal.SIGTERM)
+    with suppress(ProcessLookupError):  # it may have ended by itself just now
+        os.kill(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
     while is_alive(process) and time.monotonic() < deadline:
         time.sleep(0.05)

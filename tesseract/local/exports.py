@@ -11,7 +11,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from zlib import crc32
@@ -52,7 +52,10 @@ class Request:
 
 
 class Clock:
-    """Write times from the stream's seconds: distinct, in order, and never in another second than the stream says."""
+    """Write times from the stream's seconds: distinct, in the stream's order, in the second that the stream says.
+
+    Only a change that the stream hands out late is dated later: after one that came before it, and never into a closed window.
+    """
 
     def __init__(self) -> None:
         self._last = 0
@@ -61,6 +64,10 @@ class Clock:
         """The write time of the next change, which the stream dates to `second`."""
         self._last = max(second * 1_000_000, self._last + 1)
         return self._last
+
+    def close(self, end: int) -> None:
+        """Windows up to the second `end` have been read: no later change may lie in one."""
+        self._last = max(self._last, end * 1_000_000 - 1)
 
 
 def refusal(body: Json, now: float, earliest: int | None, min_window: int) -> tuple[str, str] | None:
@@ -91,16 +98,33 @@ def state_at(changes: Iterable[Change], end: int) -> list[Change]:
 
 
 def changed_in(changes: Iterable[Change], start: int, end: int) -> list[Change]:
-    """The last change of every item that changed in [start, end): an incremental export."""
-    return list(_last(changes, start, end).values())
+    """The items that changed in [start, end), from their image before it to their last in it: an incremental export.
+
+    An item that was not there before and is not there after leaves no line, as on AWS.
+    """
+    first: dict[str, Json | None] = {}
+
+    def noted() -> Iterable[Change]:
+        for change in changes:
+            if start * 1_000_000 <= change.micros < end * 1_000_000:
+                first.setdefault(_key(change), change.old)
+                yield change
+
+    final = _last(noted(), start, end)
+    whole = (replace(change, old=first[key]) for key, change in final.items())
+    return [change for change in whole if change.old is not None or change.new is not None]
 
 
 def _last(changes: Iterable[Change], start: int, end: int) -> dict[str, Change]:
     final: dict[str, Change] = {}
     for change in changes:
         if start * 1_000_000 <= change.micros < end * 1_000_000:
-            final[json.dumps(change.keys, sort_keys=True)] = change
+            final[_key(change)] = change
     return final
+
+
+def _key(change: Change) -> str:
+    return json.dumps(change.keys, sort_keys=True)
 
 
 def files(request: Request, changes: Iterable[Change], now: datetime, table_id: str) -> dict[str, bytes]:
@@ -109,8 +133,9 @@ def files(request: Request, changes: Iterable[Change], now: datetime, table_id: 
     lots: list[list[bytes]] = [[] for _ in range(FILES)]
     for change in chosen:
         lots[crc32(json.dumps(change.keys["pk"]).encode()) % FILES].append(_line(request, change))
-    folder = f"{request.prefix}/AWSDynamoDB/{request.id}"
-    data = f"{folder}/data" if request.start is None else f"{request.prefix}/AWSDynamoDB/data"
+    root = f"{request.prefix}/AWSDynamoDB" if request.prefix else "AWSDynamoDB"
+    folder = f"{root}/{request.id}"
+    data = f"{folder}/data" if request.start is None else f"{root}/data"
     objects: dict[str, bytes] = {f"{folder}/_started": b""}
     entries: list[bytes] = []
     for number, lines in enumerate(lots):
@@ -119,8 +144,9 @@ def files(request: Request, changes: Iterable[Change], now: datetime, table_id: 
         objects[key] = body
         entries.append(_json({"itemCount": len(lines), "md5Checksum": md5(body), "etag": _etag(body), "dataFileS3Key": key}))
     listing = b"".join(entry + b"\n" for entry in entries)
-    summary = _summary(request, len(chosen), sum(map(len, objects.values())), now, table_id)
-    objects[f"{folder}/manifest-files.json"] = listing
+    manifest = f"{folder}/manifest-files.json"
+    summary = _summary(request, manifest, len(chosen), sum(map(len, objects.values())), now, table_id)
+    objects[manifest] = listing
     objects[f"{folder}/manifest-files.md5"] = md5(listing).encode()
     objects[f"{folder}/manifest-summary.md5"] = md5(summary).encode()
     objects[f"{folder}/manifest-summary.json"] = summary
@@ -138,7 +164,7 @@ def _line(request: Request, change: Change) -> bytes:
     return _json(line)
 
 
-def _summary(request: Request, count: int, size: int, now: datetime, table_id: str) -> bytes:
+def _summary(request: Request, manifest: str, count: int, size: int, now: datetime, table_id: str) -> bytes:
     incremental = request.start is not None
     summary: Json = {
         "version": "2023-08-01" if incremental else "2020-06-30",
@@ -151,7 +177,7 @@ def _summary(request: Request, count: int, size: int, now: datetime, table_id: s
         "s3Prefix": request.prefix,
         "s3SseAlgorithm": "AES256",
         "s3SseKmsKeyId": None,
-        "manifestFilesS3Key": f"{request.prefix}/AWSDynamoDB/{request.id}/manifest-files.json",
+        "manifestFilesS3Key": manifest,
         "billedSizeBytes": size,
         "itemCount": count,
         "outputFormat": "DYNAMODB_JSON",

@@ -111,13 +111,14 @@ class Exports:
 
     def _write(self, request: Request, description: Json, follower: Follower) -> None:
         try:
-            follower.drain()  # nothing that was acknowledged before the call may be missing
+            follower.drain(request.end)  # nothing that was acknowledged before the call may be missing
             objects = files(request, follower.changes(), utc_now(), str(uuid.UUID(int=0)))
             storage = client("s3")
             for key, body in objects.items():
                 if key.endswith("manifest-summary.json"):
-                    description |= {"ExportStatus": "COMPLETED", "EndTime": int(time.time())}
-                    description["ExportManifest"] = key
+                    summary = json.loads(body)
+                    description |= {"ItemCount": summary["itemCount"], "BilledSizeBytes": summary["billedSizeBytes"]}
+                    description |= {"ExportStatus": "COMPLETED", "EndTime": int(time.time()), "ExportManifest": key}
                 storage.put_object(Bucket=request.bucket, Key=key, Body=body)
         except Exception as error:  # a failed export says why, as on AWS; it must not die in silence
             description |= {"ExportStatus": "FAILED", "FailureCode": type(error).__name__, "FailureMessage": str(error)}
@@ -154,7 +155,18 @@ def _description(request: Request, now: float) -> Json:
         "S3Prefix": request.prefix,
         "ClientToken": request.token,
         "ExportFormat": "DYNAMODB_JSON",
-        "ExportType": "FULL_EXPORT" if request.start is None else "INCREMENTAL_EXPORT",
+        **(
+            {"ExportType": "FULL_EXPORT", "ExportTime": request.end}
+            if request.start is None
+            else {
+                "ExportType": "INCREMENTAL_EXPORT",
+                "IncrementalExportSpecification": {
+                    "ExportFromTime": request.start,
+                    "ExportToTime": request.end,
+                    "ExportViewType": request.view,
+                },
+            }
+        ),
     }
 
 

@@ -84,5 +84,5 @@ def start_time(pid: int) -> str:
 
 
 def is_alive(process: Process) -> bool:
-    """Whether this very process still runs."""
-    return start_time(process.pid) == process.started
+    """Whether this very process still runs. One that ended before its start time could be read does not."""
+    return bool(process.started) and start_time(process.pid) == process.started
