@@ -22,7 +22,7 @@ from tesseract import Store
 DATA = Path(__file__).parent / "data"
 WEATHER = DATA / "nyc_weather_2013.csv.gz"
 Row = dict[str, str]
-Difference = str
+Span = tuple[datetime, datetime]
 TOLERANCE = 1e-12
 
 
@@ -42,9 +42,7 @@ def missing(cell: str) -> bool:
     return cell in ("NA", "-9999.9")
 
 
-def compare_raw(
-    store: Store, dataset: str, group: str, time: str, rows: list[Row], span: tuple[datetime, datetime]
-) -> list[Difference]:
+def compare_raw(store: Store, dataset: str, group: str, time: str, rows: list[Row], span: Span) -> list[str]:
     """Every row of the files against `store.query`: none missing, none more, every value equal."""
     got = {(row[group], row["valid_time"]): row for row in store.query(dataset, None, *span).to_pylist()}
     differences = []
@@ -67,9 +65,7 @@ def _equal(value: Any, cell: str) -> bool:
     return float(value) == float(cell)
 
 
-def compare_level(
-    store: Store, dataset: str, level: str, group: str, time: str, rows: list[Row], span: tuple[datetime, datetime]
-) -> list[Difference]:
+def compare_level(store: Store, dataset: str, level: str, group: str, time: str, rows: list[Row], span: Span) -> list[str]:
     """Every period of a level against a recomputation from the files: exact but for avg and std, 1e-12 relative."""
     table = store.query(dataset, None, *span, level=level)
     stats = [name for name in table.column_names if name not in (group, "period_start", "rows")]

@@ -66,16 +66,15 @@ def month_of(row: checks.Row) -> int:
 
 def ingest(folder: Path, weather: list[checks.Row]) -> dict[str, str]:
     """January to November by HTTP, the radiation day by Kinesis; exported, archived and compacted on the way."""
-    files = {
-        "january": write_csv(folder / "weather-01.csv", [row for row in weather if month_of(row) == 1]),
-        "february-november": write_csv(folder / "weather-02-11.csv", [row for row in weather if 1 < month_of(row) < 12]),
-        "december": write_csv(
-            folder / "weather-12a.csv",
-            [row for row in weather if row["time_hour"] >= "2013-12-01" and row["time_hour"] < "2013-12-16"],
-        ),
-        "rest": write_csv(folder / "weather-12b.csv", [row for row in weather if row["time_hour"] >= "2013-12-16"]),
-        "radiation": str(folder / "surfrad.ndjson"),
+    half = "2013-12-16"
+    parts = {
+        "january": [row for row in weather if month_of(row) == 1],
+        "february-november": [row for row in weather if 1 < month_of(row) < 12],
+        "december": [row for row in weather if month_of(row) == 12 and row["time_hour"] < half],
+        "rest": [row for row in weather if row["time_hour"] >= half],
     }
+    files = {name: write_csv(folder / f"weather-{name}.csv", rows) for name, rows in parts.items()}
+    files["radiation"] = str(folder / "surfrad.ndjson")
     Path(files["radiation"]).write_text("\n".join(surfrad.ndjson(surfrad.SAMPLE)) + "\n")
     title("Records come in: January by HTTP, a day of radiation by Kinesis")
     command("ingest", "weather", files["january"])
@@ -163,20 +162,9 @@ def story(folder: Path) -> bool:
     laptop.wait_for_streams(store, "weather", weather)
 
     title("The closing queries: what lies where is nobody's business but ours")
-    command("query", "weather", "JFK", "--start", "2013-12-15T21:00Z", "--end", "2013-12-16T03:00Z", "--fields", "temp,wind_speed")
-    command(
-        "query",
-        "weather",
-        "JFK",
-        "--start",
-        "2013-12-15T22:00Z",
-        "--end",
-        "2013-12-16T02:00Z",
-        "--level",
-        "hourly",
-        "--fields",
-        "temp_avg,temp_max,temp_count",
-    )
+    night = ("--start", "2013-12-15T22:00Z", "--end", "2013-12-16T02:00Z")
+    command("query", "weather", "JFK", *night, "--fields", "temp,wind_speed", "--explain")
+    command("query", "weather", "JFK", *night, "--level", "hourly", "--fields", "temp_avg,temp_max,temp_count")
     command("sql", QUESTION)
     laptop.show_bucket(store, console)
     sources = by_source(store)

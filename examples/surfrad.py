@@ -10,28 +10,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-VALUES = [
-    "dw_solar",
-    "uw_solar",
-    "direct_n",
-    "diffuse",
-    "dw_ir",
-    "dw_casetemp",
-    "dw_dometemp",
-    "uw_ir",
-    "uw_casetemp",
-    "uw_dometemp",
-    "uvb",
-    "par",
-    "netsolar",
-    "netir",
-    "totalnet",
-    "temp",
-    "rh",
-    "windspd",
-    "winddir",
-    "pressure",
-]
+# fmt: off
+VALUES = (
+    "dw_solar", "uw_solar", "direct_n", "diffuse", "dw_ir", "dw_casetemp", "dw_dometemp", "uw_ir", "uw_casetemp", "uw_dometemp",
+    "uvb", "par", "netsolar", "netir", "totalnet", "temp", "rh", "windspd", "winddir", "pressure",
+)
+# fmt: on
 SAMPLE = Path(__file__).parent / "data" / "surfrad_alamosa_2016-01-01.dat.gz"
 
 

@@ -22,6 +22,7 @@ from tesseract.errors import BackendError, InputError
 from tesseract.local import after_deploy
 from tesseract.local.state import Process, Stack, is_alive, load, project_root, save, start_time, state_folder
 from tesseract.storage.dynamodb import translate
+from tesseract.utils.aws_helpers import client
 
 Say = Callable[[str], None]
 PORT = 4566
@@ -51,12 +52,13 @@ def up(*, say: Say) -> Stack:
         running = _start(say)
     else:
         say(f"the laptop cloud runs at {running.endpoint}")
-    with _environment(running):
-        _deploy(running, say)
-        try:
-            running = _finish(running, say)
-        except (ClientError, BotoCoreError) as error:
-            raise translate(error, "local up", running.endpoint) from error
+    _work_on(running)
+    _deploy(running, say)
+    try:
+        running = _finish(running, say)
+    except (ClientError, BotoCoreError) as error:
+        raise translate(error, "local up", running.endpoint) from error
+    _work_on(running)
     save(running)
     return running
 
@@ -172,8 +174,6 @@ def _deploy(stack: Stack, say: Say) -> None:
 
 def _finish(stack: Stack, say: Say) -> Stack:
     """What the laptop cloud drops of the template, and the address of its HTTP API, which is not Amazon's."""
-    from tesseract.utils.aws_helpers import client
-
     with _step(say, "TTL, point-in-time recovery, lifecycle and limits set by API"):
         template = project_root() / ".serverless" / "cloudformation-template-update-stack.json"
         after_deploy.apply(template, "tesseract-local")
@@ -183,14 +183,10 @@ def _finish(stack: Stack, say: Say) -> Stack:
     return msgspec.structs.replace(stack, api_url=f"{stack.endpoint}/_aws/execute-api/{api}", bucket=bucket)
 
 
-@contextmanager
-def _environment(stack: Stack) -> Iterator[None]:
-    """Our own clients work on the stack from here on."""
-    from tesseract.utils.aws_helpers import client
-
+def _work_on(stack: Stack) -> None:
+    """Our own clients, and what this process does next, work on the stack from here on."""
     os.environ.update(stack.environment())
     client.cache_clear()
-    yield
 
 
 def _clear(say: Say) -> None:
