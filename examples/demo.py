@@ -37,9 +37,12 @@ from weather where month(valid_time) in (1, 7, 12) group by all order by origin,
 """
 
 
+STARTED = time.monotonic()
+
+
 def title(text: str) -> None:
-    """A step of the story."""
-    console.print(f"\n[bold]{text}[/bold]")
+    """A step of the story, and when it began."""
+    console.print(f"\n[bold]{text}[/bold] [dim]({time.monotonic() - STARTED:.0f} s)[/dim]")
 
 
 def command(*arguments: str) -> None:
@@ -128,7 +131,6 @@ def by_source(store: tesseract.Store) -> dict[str, int]:
 
 def story(folder: Path) -> bool:
     """Everything between up and down; whether every check held."""
-    started = time.monotonic()
     title("A stage on this laptop")
     command("local", "up")
     store = tesseract.connect("local")
@@ -179,7 +181,7 @@ def story(folder: Path) -> bool:
     console.print(f"{laptop.expire(store, 'weather') + laptop.expire(store, 'surfrad'):,} raw items removed")
     good &= verdict(store, "archive alone")
     laptop.show_bucket(store, console)
-    console.print(f"\n{len(weather):,} weather and 1,440 radiation rows in, all out; {time.monotonic() - started:.0f} s")
+    console.print(f"\n{len(weather):,} weather and 1,440 radiation rows in, all out; {time.monotonic() - STARTED:.0f} s")
     return good
 
 

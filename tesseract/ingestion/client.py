@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 from zlib import crc32
 
 import msgspec
@@ -21,7 +21,6 @@ from tesseract.errors import BackendError, InputError, NotFoundError, Throttled
 from tesseract.ingestion.validators import Rejection
 from tesseract.storage.codec import Wire
 
-Road = Literal["http", "kinesis", "direct"]
 CHUNK_RECORDS = 500
 CHUNK_BYTES = 500_000  # a Kinesis record holds 1 MiB, an HTTP body 4.5 MB; one record adds 400 kB at most
 LANES = 4
@@ -123,7 +122,7 @@ def _with_retries(transport: Transport, dataset: str, lines: list[Line], group: 
     raise AssertionError("unreachable")
 
 
-def transport_of(road: Road, stage: str) -> Transport:
+def transport_of(road: str, stage: str) -> Transport:
     """The road to a stage. Raises InputError for an unknown one."""
     from tesseract.ingestion import transports
 
