@@ -12,11 +12,14 @@ import msgspec
 
 from tesseract.config.dataset import Dataset, Field
 from tesseract.model import FieldValue, Record
+from tesseract.storage.codec import LARGEST, SMALLEST, shortest
 from tesseract.storage.keys import MAX_GROUP_BYTES, join_group
 
 _PYTHON = {"int": int, "float": float, "string": str, "bool": bool}
 _INT64 = 2**63
-LONG_TEXT = 10_000  # a longer one may make the item too large: the slow road measures
+LONG_TEXT = 10_000  # characters of all texts: with more the item may be too large, and the slow road measures
+LARGE_NAMES = 100_000  # bytes of all field names and numbers: likewise
+BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what decoding may raise: bytes need not be UTF-8
 
 
 class FastPath:
@@ -33,7 +36,8 @@ class FastPath:
         forbid = dataset.unknown_fields == "reject"
         self._decode = msgspec.json.Decoder(_struct("Record", leaves, forbid)).decode
         self._get = attrgetter(*(_attribute(path, leaves[path][0]) for path in paths))
-        self._readers = [(name, _reader(field)) for name, field in dataset.fields.items()]
+        texts = sum(field.type == "string" for field in dataset.fields.values())
+        self._readers = [(name, _reader(field, LONG_TEXT // max(texts, 1))) for name, field in dataset.fields.items()]
 
     @staticmethod
     def serves(dataset: Dataset) -> bool:
@@ -47,6 +51,7 @@ class FastPath:
             and not (nested and dataset.unknown_fields == "drop")
             and len(set(paths)) == len(paths)
             and not clash
+            and sum(len(name.encode()) + 25 for name in dataset.fields) < LARGE_NAMES
         )
 
     def read(self, line: bytes | msgspec.Raw, limit: datetime) -> Record | None:
@@ -66,7 +71,7 @@ class FastPath:
                 kept = read(value)
                 if kept is not None:
                     fields[name] = kept
-        except (msgspec.DecodeError, _Slow, AttributeError, OverflowError, RecursionError):
+        except (*BAD_JSON, _Slow, AttributeError, OverflowError):
             return None
         return Record(group, valid_time, None if ref_time is None else ref_time.astimezone(UTC), fields)
 
@@ -85,7 +90,7 @@ def _type_of(field: Field) -> Any:
     return Union[tuple(kinds)]  # noqa: UP007 - built at run time
 
 
-def _reader(field: Field) -> Callable[[Any], FieldValue | None]:
+def _reader(field: Field, longest: int) -> Callable[[Any], FieldValue | None]:
     missing, required, low, high = set(field.missing), field.required, field.min, field.max
     whole, number = field.type == "int", field.numeric
 
@@ -95,23 +100,19 @@ def _reader(field: Field) -> Callable[[Any], FieldValue | None]:
                 raise _Slow
             return None
         if not number:
-            if isinstance(value, str) and len(value) > LONG_TEXT:
+            if isinstance(value, str) and len(value) > longest:
                 raise _Slow
             kept: FieldValue = value
             return kept
         if whole:
             if not -_INT64 <= value < _INT64:
                 raise _Slow
-        elif value:
-            if not 1e-130 <= abs(value) <= 9.999999999999999e125:
-                raise _Slow
-            value = Decimal(repr(value))
-        else:
-            value = 0
-        if (low is not None and value < low) or (high is not None and value > high):
+        elif value and not SMALLEST <= abs(value) <= LARGEST:
             raise _Slow
-        scaled: int | Decimal = value
-        return scaled
+        if (low is not None and value < low) or (high is not None and value > high):  # doubles with doubles
+            raise _Slow
+        exact: int | Decimal = value if whole else shortest(value) if value else 0
+        return exact
 
     return read
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import json
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ import msgspec
 from tesseract.config.dataset import Dataset
 from tesseract.config.manager import Configs
 from tesseract.errors import InputError, NotFoundError, RetryError
+from tesseract.ingestion.fastpath import BAD_JSON
 from tesseract.ingestion.validators import Rejection, Validator, split_body
 from tesseract.ingestion.writer import Writer
 from tesseract.storage.base import Objects
@@ -22,8 +23,11 @@ from tesseract.storage.keys import quarantine_object
 from tesseract.utils.time_utils import iso_day
 
 MAX_BODY = 4_500_000  # Lambda takes 6 MB of event, and base64 adds a third
+MAX_RECORDS = 40_000  # so that an answer that lists them all fits the 6 MB that Lambda returns
+IN_FULL = 500  # rejections that an answer explains; the others only say that they are
 SPARE = timedelta(seconds=3)  # before the deadline, to answer in
 NOT_WRITTEN = "not written: the table is throttled; send this record again"
+NOT_VALID = "not valid; see the first ones"
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -36,7 +40,11 @@ class Answer(msgspec.Struct, frozen=True):
 
     def body(self) -> dict[str, Any]:
         """The answer's JSON."""
-        plain: dict[str, Any] = {"accepted": self.accepted, "rejected": [msgspec.structs.asdict(r) for r in self.rejected]}
+        listed = [
+            entry if place < IN_FULL or entry.reason == NOT_WRITTEN else Rejection(entry.index, "", "", NOT_VALID)
+            for place, entry in enumerate(self.rejected)
+        ]
+        plain: dict[str, Any] = {"accepted": self.accepted, "rejected": [msgspec.structs.asdict(entry) for entry in listed]}
         return {"error": self.error, **plain} if self.error else plain
 
 
@@ -56,7 +64,8 @@ class Service:
         """
         if "requestContext" not in event:
             return self._answer_direct(event, seconds)
-        answer = self._answer(str((event.get("pathParameters") or {}).get("dataset", "")), event, seconds)
+        dataset = str((event.get("pathParameters") or {}).get("dataset", ""))
+        answer = self._answer(dataset, lambda: self._lines(dataset, event), seconds)
         headers = {"content-type": "application/json"}
         if answer.status == 503:
             headers["retry-after"] = "2"
@@ -66,29 +75,30 @@ class Service:
         records = event.get("records")
         if not isinstance(event.get("dataset"), str) or not isinstance(records, list):
             return Answer(400, error='a direct event is {"dataset": NAME, "records": [{…}, …]}').body()
-        try:
-            lines = [msgspec.Raw(msgspec.json.encode(record)) for record in records]
-            return self.ingest(event["dataset"], lines, seconds).body()
-        except NotFoundError as error:
-            return Answer(404, error=str(error)).body()
-        except RetryError as error:
-            return Answer(503, error=f"not written, send it again: {error}").body()
+        # the standard library's encoder: what is no JSON (NaN, half a surrogate pair) is for the decoder to refuse, by record
+        return self._answer(event["dataset"], lambda: [json.dumps(record).encode() for record in records], seconds).body()
 
-    def _answer(self, dataset: str, event: dict[str, Any], seconds: float) -> Answer:
+    def _answer(self, dataset: str, read: Callable[[], Sequence[bytes | msgspec.Raw]], seconds: float) -> Answer:
         try:
-            body = _body(event)
-            if len(body) > MAX_BODY:
-                return Answer(
-                    413, error=f"the body has {len(body)} bytes, at most {MAX_BODY} go into one request; send it in parts"
-                )
-            self._configs.get(dataset)
-            return self.ingest(dataset, split_body(body), seconds)
+            lines = read()
+            if len(lines) > MAX_RECORDS:
+                raise _TooLarge(f"the body has {len(lines)} records, at most {MAX_RECORDS} go into one request")
+            return self.ingest(dataset, lines, seconds)
+        except _TooLarge as error:
+            return Answer(413, error=f"{error}; send it in parts")
         except NotFoundError as error:
             return Answer(404, error=str(error))
         except InputError as error:
             return Answer(400, error=str(error))
         except RetryError as error:
             return Answer(503, error=f"not written, send it again: {error}")
+
+    def _lines(self, dataset: str, event: dict[str, Any]) -> Sequence[bytes | msgspec.Raw]:
+        body = _body(event)
+        if len(body) > MAX_BODY:
+            raise _TooLarge(f"the body has {len(body)} bytes, at most {MAX_BODY} go into one request")
+        self._configs.get(dataset)  # an unknown dataset is answered before what is wrong with the body
+        return split_body(body)
 
     def ingest(self, name: str, lines: Sequence[bytes | msgspec.Raw], seconds: float) -> Answer:
         """Validate and write the records of one request. Raises NotFoundError for an unknown dataset."""
@@ -124,10 +134,10 @@ class Service:
                 envelope = msgspec.json.decode(data, type=Envelope)
                 self._configs.get(envelope.dataset)
                 lots.setdefault(envelope.dataset, []).extend((sequence, line) for line in envelope.records)
-            except (msgspec.DecodeError, RecursionError) as error:
+            except BAD_JSON as error:
                 reason = f'not {{"dataset": NAME, "records": [{{…}}, …]}}: {error}'
                 refused.setdefault("_unknown", []).append(_refused(sequence, data, "", reason))
-            except NotFoundError as error:
+            except InputError as error:
                 refused.setdefault("_unknown", []).append(_refused(sequence, data, "dataset", str(error)))
         failed: list[str] = []
         for name, lot in lots.items():
@@ -152,6 +162,10 @@ class Service:
             self._objects.put(quarantine_object(dataset, day, name), b"\n".join(map(msgspec.json.encode, entries)) + b"\n")
 
 
+class _TooLarge(Exception):
+    """More than one request may hold."""
+
+
 class Envelope(msgspec.Struct):
     """A Kinesis record: which dataset, and its records."""
 
@@ -170,7 +184,7 @@ def _body(event: dict[str, Any]) -> bytes:
         return str(body).encode("utf-8", "surrogatepass")
     try:
         plain = base64.b64decode(body, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise InputError(f"the body is not base64: {error}") from error
     headers = {str(name).lower(): str(value) for name, value in (event.get("headers") or {}).items()}
     return _inflate(plain) if "gzip" in headers.get("content-encoding", "") else plain
@@ -178,11 +192,14 @@ def _body(event: dict[str, Any]) -> bytes:
 
 def _inflate(body: bytes) -> bytes:
     """Gunzip, but never more than a body may hold: a small request must not fill the memory."""
-    inflater = zlib.decompressobj(31)
-    try:
-        plain = inflater.decompress(body, MAX_BODY + 1)
-    except zlib.error as error:
-        raise InputError(f"the body is not gzip, though its content-encoding says so: {error}") from error
-    if len(plain) <= MAX_BODY and not inflater.eof:
-        raise InputError("the gzip body ends too early")
+    plain = b""
+    while body and len(plain) <= MAX_BODY:  # a gzip file may have several members
+        inflater = zlib.decompressobj(31)
+        try:
+            plain += inflater.decompress(body, MAX_BODY + 1 - len(plain))
+        except zlib.error as error:
+            raise InputError(f"the body is not gzip, though its content-encoding says so: {error}") from error
+        if len(plain) <= MAX_BODY and not inflater.eof:
+            raise InputError("the gzip body ends too early")
+        body = inflater.unused_data
     return plain

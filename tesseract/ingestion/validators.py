@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from tesseract.config.dataset import Dataset, Field
 from tesseract.errors import InputError
-from tesseract.ingestion.fastpath import FastPath
+from tesseract.ingestion.fastpath import BAD_JSON, LONG_TEXT, FastPath
 from tesseract.model import FieldValue, Record
-from tesseract.storage.codec import item_bytes, shortest
+from tesseract.storage.codec import LARGEST, SMALLEST, item_bytes, shortest
 from tesseract.storage.keys import MAX_GROUP_BYTES, join_group
 from tesseract.utils.time_utils import iso_seconds
 
@@ -25,12 +25,11 @@ MAX_DEPTH = 16
 MAX_NAME = 255
 MAX_ITEM_BYTES = 390_000  # DynamoDB holds 400 kB with keys and bookkeeping
 INT64 = 2**63
-SMALLEST, LARGEST = 1e-130, 9.999999999999999e125  # what a DynamoDB number holds
 _TYPES = {"int": "an integer", "float": "a number", "string": "text", "bool": "true or false"}
 
 
 class Rejection(msgspec.Struct, frozen=True):
-    """Why one record was not accepted. `value` is cut to 100 characters."""
+    """Why one record was not accepted. `field` and `value` are cut to 100 characters, `reason` to 300."""
 
     index: int
     field: str
@@ -56,7 +55,8 @@ class Validator:
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
-        self._by_path = {field.path: name for name, field in dataset.fields.items()}
+        paths = [*dataset.group_by, dataset.time_field, dataset.ref_time_field, *(f.path for f in dataset.fields.values())]
+        self._parents = {path[:at] for path in paths for at, char in enumerate(path) if char == "."}
         self._fast = FastPath(dataset) if FastPath.serves(dataset) else None
 
     def decode(self, lines: Iterable[bytes | msgspec.Raw], now: datetime) -> Decoded:
@@ -69,22 +69,28 @@ class Validator:
             try:
                 records.append((index, record or self._read(line, limit)))
             except _Fault as fault:
-                rejected.append(Rejection(index, fault.field, show(fault.value), fault.reason))
+                rejected.append(Rejection(index, cut(fault.field), show(fault.value), cut(fault.reason, 300)))
         return Decoded(records, rejected)
 
     def _read(self, line: bytes | msgspec.Raw, limit: datetime) -> Record:
         """The slow road: one record, or a _Fault that says why not."""
         try:
             value = msgspec.json.decode(line)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise _Fault("", bytes(line).decode("utf-8", "replace"), f"not JSON: {error}") from error
+        except BAD_JSON as error:
+            text = bytes(line).decode("utf-8", "replace")
+            if isinstance(error, msgspec.ValidationError):  # JSON has numbers of any size
+                raise _Fault("", text, "a number of the record does not fit: at most 9.9e125, an integer 64 bits") from error
+            raise _Fault("", text, f"not JSON: {error}") from error
         if not isinstance(value, dict):
             raise _Fault("", value, "a record is a JSON object")
         flat: dict[str, Any] = {}
         _flatten(value, "", flat, 0)
+        for parent in self._parents:
+            if parent in flat and flat[parent] is None:  # {"wind": null} is {"wind": {}}
+                del flat[parent]
         group = self._group(flat)
-        valid_time = _time(self.dataset.time_field, flat.pop(self.dataset.time_field, None), True)
-        ref_time = _time(self.dataset.ref_time_field, flat.pop(self.dataset.ref_time_field, None), False)
+        valid_time = _time(self.dataset.time_field, _take(flat, self.dataset.time_field), True)
+        ref_time = _time(self.dataset.ref_time_field, _take(flat, self.dataset.ref_time_field), False)
         if valid_time is None:
             raise _Fault(self.dataset.time_field, None, f"the time field {self.dataset.time_field!r} is missing")
         if valid_time > limit:
@@ -98,7 +104,7 @@ class Validator:
     def _group(self, flat: dict[str, Any]) -> str:
         values = []
         for name in self.dataset.group_by:
-            value = flat.pop(name, None)
+            value = _take(flat, name)
             if value is None:
                 raise _Fault(name, None, f"the group field {name!r} is missing")
             if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
@@ -112,15 +118,15 @@ class Validator:
     def _fields(self, flat: dict[str, Any]) -> dict[str, FieldValue]:
         fields: dict[str, FieldValue] = {}
         for name, field in self.dataset.fields.items():
-            value = declared(name, field, flat.pop(field.path, None))
+            value = declared(name, field, _take(flat, field.path))
             if value is not None:
                 fields[name] = value
         if self.dataset.unknown_fields == "reject" and flat:
             name = next(iter(flat))
-            raise _Fault(name, flat[name], f"no field {name!r} is declared; declare it, or set unknown_fields to keep or drop")
+            raise _Fault(name, _take(flat, name, check=False), f"no field {cut(name)!r} is declared; declare it, or set unknown_fields to keep or drop")
         if self.dataset.unknown_fields == "keep":
-            for name, raw in flat.items():
-                value = undeclared(name, raw, self.dataset)
+            for name in list(flat):
+                value = undeclared(name, _take(flat, name), self.dataset)
                 if value is not None:
                     fields[name] = value
         return fields
@@ -174,9 +180,10 @@ def _number(name: str, value: float, kind: str) -> int | Decimal:
 
 
 def _bounded(name: str, field: Field, value: int | Decimal) -> int | Decimal:
-    if field.min is not None and value < field.min:
+    number = float(value) if isinstance(value, Decimal) else value  # doubles with doubles: 0.1 is not below a minimum of 0.1
+    if field.min is not None and number < field.min:
         raise _Fault(name, value, f"field {name!r} is below its minimum {field.min}")
-    if field.max is not None and value > field.max:
+    if field.max is not None and number > field.max:
         raise _Fault(name, value, f"field {name!r} is above its maximum {field.max}")
     return value
 
@@ -193,7 +200,7 @@ def _time(name: str, value: Any, required: bool) -> datetime | None:
     if not isinstance(value, str):
         raise _Fault(name, value, "a time is ISO 8601 text such as 2013-07-01T12:00:00Z")
     try:
-        moment = datetime.fromisoformat(value)
+        moment = parse_moment(value)
     except ValueError as error:
         raise _Fault(name, value, "not a time: write ISO 8601 such as 2013-07-01T12:00:00Z") from error
     if moment.tzinfo is None:
@@ -204,23 +211,51 @@ def _time(name: str, value: Any, required: bool) -> datetime | None:
         raise _Fault(name, value, "the time is outside the years 1 to 9999") from error
 
 
+def parse_moment(text: str) -> datetime:
+    """A time as records write it, to the nearest microsecond. Raises ValueError.
+
+    RFC 3339 first, as the fast road reads it: both must see the same instant. Then the other spellings of ISO 8601.
+    """
+    try:
+        return msgspec.convert(text, datetime)
+    except msgspec.ValidationError:
+        return datetime.fromisoformat(text)
+
+
+class _Odd(NamedTuple):
+    """A part of a record that is no value, and why. Where the dataset drops it, that is no fault."""
+
+    value: Any
+    reason: str
+
+
 def _flatten(value: dict[str, Any], prefix: str, into: dict[str, Any], depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise _Fault(prefix, "", f"objects are nested deeper than {MAX_DEPTH}")
     for key, part in value.items():
-        name = f"{prefix}.{key}" if prefix else key
-        if isinstance(part, dict):
-            _flatten(part, name, into, depth + 1)
+        name = f"{prefix}.{key}" if depth else key
+        if name in into:
+            into[name] = _Odd(part, f"{cut(name)!r} comes twice in the record")
         elif isinstance(part, list):
-            raise _Fault(name, part, "a list is not a value; send one record for each reading")
-        elif name in into:
-            raise _Fault(name, part, f"{name!r} comes twice in the record")
-        else:
+            into[name] = _Odd(part, "a list is not a value; send one record for each reading")
+        elif not isinstance(part, dict):
             into[name] = part
+        elif depth < MAX_DEPTH:
+            _flatten(part, name, into, depth + 1)
+        else:
+            into[name] = _Odd(part, f"objects are nested deeper than {MAX_DEPTH}")
+
+
+def _take(flat: dict[str, Any], name: str, check: bool = True) -> Any:
+    """Take a value out of a flat record; None where it is absent. Raises a fault where it is none."""
+    value = flat.pop(name, None)
+    if not isinstance(value, _Odd):
+        return value
+    if check:
+        raise _Fault(name, value.value, value.reason)
+    return value.value
 
 
 def _may_be_large(fields: dict[str, FieldValue]) -> bool:
-    return len(fields) > 1000 or any(isinstance(value, str) and len(value) > 10_000 for value in fields.values())
+    return len(fields) > 100 or sum(len(value) for value in fields.values() if isinstance(value, str)) > LONG_TEXT
 
 
 def _latest_time(now: datetime, seconds: int) -> datetime:
@@ -237,28 +272,34 @@ def _described(value: Any) -> str:
 
 
 def show(value: Any) -> str:
-    """A value for a message: as JSON, cut to 100 characters."""
+    """A value for a message, cut to 100 characters; of a list or an object only that it is one."""
     if value is None:
         return ""
-    text = value if isinstance(value, str) else str(value) if isinstance(value, Decimal) else repr(value)
-    return text if len(text) <= 100 else text[:99] + "…"
+    if isinstance(value, list | dict):
+        return "[…]" if isinstance(value, list) else "{…}"
+    return cut(value if isinstance(value, str) else str(value) if isinstance(value, Decimal) else repr(value))
+
+
+def cut(text: str, length: int = 100) -> str:
+    """A text for a message: no longer than `length`."""
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def split_body(body: bytes) -> list[bytes | msgspec.Raw]:
     """The records of a body: a JSON object, an array of them, or NDJSON. Raises InputError where it is none of these."""
-    text = body.strip()
+    text = body.removeprefix(b"\xef\xbb\xbf").strip()
     if not text:
         raise InputError("the body is empty", hint="send a JSON object, an array of objects, or NDJSON")
     if text[:1] == b"[":
         try:
             return list(msgspec.json.decode(text, type=list[msgspec.Raw]))
-        except (msgspec.DecodeError, RecursionError) as error:
+        except BAD_JSON as error:
             raise InputError(f"the body is not JSON: {error}", hint="an array of objects ends with ]") from error
-    if text[:1] != b"{":
+    if text[:1] != b"{" and b"\n{" not in text:  # a bad first line does not take the good ones with it
         raise InputError("the body is not JSON", hint="send a JSON object, an array of objects, or NDJSON")
     if b"\n" not in text:
         return [text]
     try:  # one object, printed over several lines
         return [msgspec.json.decode(text, type=msgspec.Raw)]
-    except (msgspec.DecodeError, RecursionError):
+    except BAD_JSON:
         return [line for line in text.splitlines() if line.strip()]

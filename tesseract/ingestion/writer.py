@@ -20,6 +20,7 @@ PARALLEL = 8
 SHARE = 100  # items of one task: four BatchWriteItem calls
 LATE = timedelta(hours=24)  # a day that ended longer ago than this is read from the buffer only where it is marked
 RENEW = timedelta(minutes=10)
+REMEMBERED = 10_000  # marks; with more, those due for renewal are forgotten
 FRESH = timedelta(minutes=2)  # how old mark and expiry may be when a write is sent
 
 
@@ -40,7 +41,8 @@ class Writer:
         for index, record in records:
             key = (record.group, record.valid_time.isoformat())
             indices = pending[key][1] if key in pending else []
-            pending[key] = (record, [*indices, index])
+            indices.append(index)
+            pending[key] = (record, indices)
         left = list(pending.values())
         while left and self._clock() < deadline:
             left = self._attempt(dataset, left, deadline)
@@ -72,8 +74,10 @@ class Writer:
         due = [
             (days_pk(dataset.name, group), day)
             for group, day in groups_days
-            if DAILY.end(from_iso(day)) + LATE <= now and self._mark_is_old((days_pk(dataset.name, group), day), now)
+            if DAILY.end(from_iso(day)) <= now - LATE and self._mark_is_old((days_pk(dataset.name, group), day), now)
         ]
+        if len(self._marks) > REMEMBERED:
+            self._marks = {key: marked for key, marked in self._marks.items() if now - marked <= RENEW}
         list(self._pool.map(lambda key: self._mark(key, now), due))
 
     def _mark_is_old(self, key: Key, now: datetime) -> bool:

@@ -8,6 +8,7 @@ from tesseract.storage import keys
 from tesseract.storage.base import Backend
 from tesseract.storage.dynamodb import DynamoTable
 from tesseract.storage.s3_manager import S3Objects
+from tesseract.storage.wire import Wire
 from tesseract.utils.aws_helpers import bucket_name, client
 
 
@@ -18,10 +19,10 @@ def backend(stage: str, bucket: str | None = None) -> Backend:
     Calls AWS only for that name. Raises BackendError where AWS does not say who the caller is.
     """
     names = keys.tables(stage)
-    dynamodb = client("dynamodb")
+    wire = Wire()
     return Backend(
-        raw=DynamoTable(dynamodb, names["raw"]),
-        live=DynamoTable(dynamodb, names["live"]),
-        catalog=DynamoTable(dynamodb, names["catalog"]),
+        raw=DynamoTable(wire, names["raw"]),
+        live=DynamoTable(wire, names["live"]),
+        catalog=DynamoTable(wire, names["catalog"]),
         objects=S3Objects(client("s3"), bucket or bucket_name(stage)),
     )

@@ -6,6 +6,7 @@ elsewhere. A float never enters an item: `shortest` turns a double into the Deci
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,7 @@ Wire = dict[str, Any]  # {"S": …} and its like
 MAX_DIGITS = 38
 MAX_EXPONENT = 125
 MIN_EXPONENT = -130
+SMALLEST, LARGEST = 1e-130, 9.999999999999999e125  # the doubles that a number holds, by magnitude; and zero
 
 
 def shortest(value: float) -> Decimal:
@@ -91,8 +93,8 @@ def from_wire(wire: Wire) -> Any:
             return {name: from_wire(part) for name, part in value.items()}
         case "NULL":
             return None
-        case "B":
-            return bytes(value)
+        case "B":  # JSON carries base64, the memory backend the bytes themselves
+            return b64decode(value) if isinstance(value, str) else bytes(value)
         case "L":
             return [from_wire(part) for part in value]
         case _:

@@ -2,64 +2,51 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from tesseract.errors import BackendError, ConditionFailed, InputError, NotFoundError, TesseractError, Throttled
 from tesseract.model import Item
 from tesseract.storage.base import Absent, Before, Condition, Is, Key
-from tesseract.storage.codec import Wire, item_from_wire, item_to_wire, to_wire
+from tesseract.storage.codec import Wire as WireItem
+from tesseract.storage.codec import item_from_wire, item_to_wire, to_wire
+from tesseract.storage.wire import THROTTLED, Wire, WireError, pauses
 from tesseract.utils.time_utils import utc_now
 
 T = TypeVar("T")
 WRITE_BATCH = 25
 READ_BATCH = 100
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 PATIENCE = 60.0  # seconds of throttling that a call without a deadline sits out
 
-_THROTTLED = {
-    "ProvisionedThroughputExceededException",
-    "ThrottlingException",
-    "RequestLimitExceeded",
-    "TooManyRequestsException",
-    "SlowDown",
-    "InternalServerError",
-    "ServiceUnavailable",
-}
 _MISSING = {"ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "404"}
 
 
 def translate(error: Exception, operation: str, key: str) -> TesseractError:
-    """An error of botocore as the one of tesseract.errors that says what to do next."""
-    if not isinstance(error, ClientError):
-        return BackendError(
-            f"no answer from AWS: {error}", operation=operation, key=key, hint="check credentials, region and endpoint"
-        )
-    code = error.response.get("Error", {}).get("Code", "")
-    message = error.response.get("Error", {}).get("Message", "") or code
+    """An error of botocore or of the wire as the one of tesseract.errors that says what to do next."""
+    if isinstance(error, WireError):
+        return _by_code(error.code, error.message, operation, key)
+    if isinstance(error, ClientError):
+        said = error.response.get("Error", {})
+        return _by_code(said.get("Code", ""), said.get("Message", "") or said.get("Code", ""), operation, key)
+    hint = "check credentials, region and endpoint"
+    return BackendError(f"no answer from AWS: {error}", operation=operation, key=key, hint=hint)
+
+
+def _by_code(code: str, message: str, operation: str, key: str) -> TesseractError:
     if code == "ConditionalCheckFailedException":
         return ConditionFailed("somebody else wrote first", operation=operation, key=key)
-    if code in _THROTTLED:
+    if code in THROTTLED:
         return Throttled(f"AWS throttles: {message}", operation=operation, key=key)
     if code in _MISSING:
         return NotFoundError(f"it does not exist: {message}", operation=operation, key=key)
     if code == "ValidationException" and "size" in message.lower():
         return InputError(message, operation=operation, key=key)
     return BackendError(f"{code}: {message}", operation=operation, key=key)
-
-
-def pauses() -> Iterator[float]:
-    """Exponential back-off with full jitter, in seconds, for ever."""
-    ceiling = FIRST_PAUSE
-    while True:
-        yield random.uniform(0, ceiling)  # noqa: S311 - spreads load, hides nothing
-        ceiling = min(ceiling * 2, LONGEST_PAUSE)
 
 
 def batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -70,31 +57,31 @@ def batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 class DynamoTable:
-    """One table. `client` is a boto3 DynamoDB client; it is safe to share between threads."""
+    """One table. Safe to share between threads."""
 
-    def __init__(self, client: Any, name: str) -> None:
-        self.client = client
+    def __init__(self, wire: Wire, name: str) -> None:
+        self._wire = wire
         self.name = name
 
     def get(self, key: Key) -> Item | None:
-        answer = self._call("get_item", key, Key=_key(key), ConsistentRead=True)
+        answer = self._call("GetItem", key, Key=_key(key), ConsistentRead=True)
         return item_from_wire(answer["Item"]) if "Item" in answer else None
 
     def get_many(self, keys: Iterable[Key]) -> dict[Key, Item]:
         found: dict[Key, Item] = {}
         for batch in batches(dict.fromkeys(keys), READ_BATCH):
-            asked: list[Wire] = [_key(key) for key in batch]
+            asked: list[WireItem] = [_key(key) for key in batch]
             waits, started = pauses(), time.monotonic()
             while asked:
                 request = {self.name: {"Keys": asked, "ConsistentRead": True}}
-                answer = self._call("batch_get_item", batch[0], table=False, RequestItems=request)
+                answer = self._call("BatchGetItem", batch[0], table=False, RequestItems=request)
                 for wire in answer["Responses"].get(self.name, []):
                     item = item_from_wire(wire)
                     found[item["pk"], item["sk"]] = item
                 asked = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
                 if asked:
                     if time.monotonic() - started > PATIENCE:
-                        raise Throttled("reads were throttled for a minute", operation="batch_get_item", key=self.name)
+                        raise Throttled("reads were throttled for a minute", operation="BatchGetItem", key=self.name)
                     time.sleep(next(waits))
         return found
 
@@ -106,7 +93,7 @@ class DynamoTable:
 
     def query_wire(
         self, pk: str, low: str | None = None, high: str | None = None, *, reverse: bool = False, limit: int = 0
-    ) -> Iterator[Wire]:
+    ) -> Iterator[WireItem]:
         """`query`, items as they come over the wire."""
         names: dict[str, Any] = {":pk": {"S": pk}}
         condition = "pk = :pk"
@@ -124,7 +111,7 @@ class DynamoTable:
             arguments["Limit"] = limit
         count = 0
         while True:
-            answer = self._call("query", (pk, low or ""), ConsistentRead=True, ScanIndexForward=not reverse, **arguments)
+            answer = self._call("Query", (pk, low or ""), ConsistentRead=True, ScanIndexForward=not reverse, **arguments)
             for wire in answer["Items"]:
                 if high is not None and wire["sk"]["S"] == high:
                     continue  # BETWEEN includes its end, a half-open range does not
@@ -138,7 +125,7 @@ class DynamoTable:
 
     def put(self, item: Item, condition: Condition | None = None) -> None:
         key = (str(item["pk"]), str(item["sk"]))
-        self._call("put_item", key, Item=item_to_wire(item), **_expression(condition))
+        self._call("PutItem", key, Item=item_to_wire(item), **_expression(condition))
 
     def put_many(self, items: Iterable[Item], until: datetime | None = None) -> list[Item]:
         left: list[Item] = []
@@ -147,14 +134,14 @@ class DynamoTable:
         return left
 
     def delete(self, key: Key, condition: Condition | None = None) -> None:
-        self._call("delete_item", key, Key=_key(key), **_expression(condition))
+        self._call("DeleteItem", key, Key=_key(key), **_expression(condition))
 
     def _put_batch(self, batch: list[Item], until: datetime | None) -> list[Item]:
-        requests: list[Wire] = [{"PutRequest": {"Item": item_to_wire(item)}} for item in batch]
+        requests: list[WireItem] = [{"PutRequest": {"Item": item_to_wire(item)}} for item in batch]
         waits, started = pauses(), time.monotonic()
         while requests:
             try:
-                answer = self._call("batch_write_item", _item_key(batch[0]), False, RequestItems={self.name: requests})
+                answer = self._call("BatchWriteItem", _item_key(batch[0]), False, RequestItems={self.name: requests})
                 requests = answer.get("UnprocessedItems", {}).get(self.name, [])
             except Throttled:
                 pass  # the whole batch is still to be written
@@ -170,8 +157,8 @@ class DynamoTable:
         if table:
             arguments["TableName"] = self.name
         try:
-            return getattr(self.client, operation)(**arguments)
-        except (ClientError, BotoCoreError) as error:
+            return self._wire.call(operation, arguments)
+        except WireError as error:
             raise translate(error, operation, f"{self.name} {key[0]} {key[1]}".strip()) from error
 
 
@@ -179,7 +166,7 @@ def _item_key(item: Item) -> Key:
     return str(item["pk"]), str(item["sk"])
 
 
-def _key(key: Key) -> Wire:
+def _key(key: Key) -> WireItem:
     return {"pk": {"S": key[0]}, "sk": {"S": key[1]}}
 
 

@@ -26,7 +26,6 @@ def client(service: str, read_timeout: int = 60) -> Any:
         connect_timeout=5,
         read_timeout=read_timeout,
         user_agent_extra="tesseract",
-        parameter_validation=False,  # a third of a put's time; our codec writes nothing else than what it would let pass
     )
     return session.create_client(service, region_name=region, config=config)
 

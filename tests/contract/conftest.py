@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import boto3
 import pytest
-from moto import mock_aws
+from moto.server import ThreadedMotoServer
 
 from tesseract.storage.base import Objects, Table
 from tesseract.storage.dynamodb import DynamoTable
 from tesseract.storage.memory import MemoryObjects, MemoryTable
 from tesseract.storage.s3_manager import S3Objects
+from tesseract.storage.wire import Wire
 from tests.support import dynamodb_local
 
 CREDENTIALS = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
@@ -25,9 +26,18 @@ def local_endpoint() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def moto() -> Iterator[None]:
-    with mock_aws():
-        yield
+def moto() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
 
 
 def create_table(client) -> str:
@@ -54,20 +64,16 @@ def create_table(client) -> str:
 def table(request) -> Table:
     if request.param == "memory":
         return MemoryTable()
-    if request.param == "moto":
-        request.getfixturevalue("moto")
-        client = boto3.client("dynamodb", **CREDENTIALS)
-    else:
-        client = boto3.client("dynamodb", endpoint_url=request.getfixturevalue("local_endpoint"), **CREDENTIALS)
-    return DynamoTable(client, create_table(client))
+    endpoint = request.getfixturevalue("moto" if request.param == "moto" else "local_endpoint")
+    client = boto3.client("dynamodb", endpoint_url=endpoint, **CREDENTIALS)
+    return DynamoTable(Wire(endpoint, "us-east-1"), create_table(client))
 
 
 @pytest.fixture(params=["memory", "moto"])
 def objects(request) -> Objects:
     if request.param == "memory":
         return MemoryObjects()
-    request.getfixturevalue("moto")
-    client = boto3.client("s3", **CREDENTIALS)
+    client = boto3.client("s3", endpoint_url=request.getfixturevalue("moto"), **CREDENTIALS)
     bucket = f"bucket-{uuid.uuid4().hex[:8]}"
     client.create_bucket(Bucket=bucket)
     return S3Objects(client, bucket)

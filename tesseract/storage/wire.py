@@ -1,0 +1,110 @@
+"""DynamoDB's JSON protocol, signed and sent by hand: a third of the time that botocore takes for an item of fifty numbers.
+
+botocore still finds credentials, signs and keeps the connections; what is left out is its model of the service, which checks and
+walks every value of every item in both directions. Our codec writes the wire form anyway.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from tesseract.errors import BackendError
+
+ATTEMPTS = 4
+TIMEOUT = (5, 60)  # seconds to connect, to answer
+MAX_CONNECTIONS = 32
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
+THROTTLED = {
+    "ProvisionedThroughputExceededException",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    "TooManyRequestsException",
+    "SlowDown",
+    "InternalServerError",
+    "ServiceUnavailable",
+}
+
+
+class WireError(Exception):
+    """An answer that says no: AWS's error code and message."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code, self.message = code, message
+
+
+def pauses() -> Iterator[float]:
+    """Exponential back-off with full jitter, in seconds, for ever."""
+    ceiling = FIRST_PAUSE
+    while True:
+        yield random.uniform(0, ceiling)  # noqa: S311 - spreads load, hides nothing
+        ceiling = min(ceiling * 2, LONGEST_PAUSE)
+
+
+class Wire:
+    """Calls of DynamoDB. Safe to share between threads."""
+
+    def __init__(self, endpoint: str | None = None, region: str | None = None) -> None:
+        from botocore.httpsession import URLLib3Session
+        from botocore.session import get_session
+
+        session = get_session()
+        self._region = region or session.get_config_variable("region") or os.environ.get("AWS_REGION") or "us-east-1"
+        configured = session.get_scoped_config().get("endpoint_url") if os.environ.get("AWS_PROFILE") else None
+        found = endpoint or os.environ.get("AWS_ENDPOINT_URL_DYNAMODB") or os.environ.get("AWS_ENDPOINT_URL") or configured
+        suffix = "amazonaws.com.cn" if self._region.startswith("cn-") else "amazonaws.com"
+        self._url = (found or f"https://dynamodb.{self._region}.{suffix}").rstrip("/") + "/"
+        self._credentials = session.get_credentials()
+        self._session = URLLib3Session(timeout=TIMEOUT, max_pool_connections=MAX_CONNECTIONS)
+
+    def call(self, operation: str, payload: dict[str, Any]) -> Any:
+        """The answer to one call, as decoded JSON.
+
+        Tries again where AWS throttles or does not answer. Raises WireError with what AWS says, BackendError where nobody answers.
+        """
+        from botocore.exceptions import BotoCoreError
+
+        body = msgspec.json.encode(payload)
+        waits = pauses()
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self._send(operation, body)
+            except (BotoCoreError, OSError) as error:
+                if attempt == ATTEMPTS:
+                    hint = "check credentials, region and endpoint"
+                    raise BackendError(f"no answer from AWS: {error}", operation=operation, key=self._url, hint=hint) from error
+            except WireError as error:
+                if attempt == ATTEMPTS or error.code not in THROTTLED:
+                    raise
+            time.sleep(next(waits))
+        raise AssertionError("unreachable")
+
+    def _send(self, operation: str, body: bytes) -> Any:
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+
+        if self._credentials is None:
+            hint = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret"
+            raise BackendError("there are no AWS credentials", operation=operation, hint=hint)
+        headers = {"x-amz-target": f"DynamoDB_20120810.{operation}", "content-type": "application/x-amz-json-1.0"}
+        request = AWSRequest("POST", self._url, data=body, headers=headers)
+        SigV4Auth(self._credentials.get_frozen_credentials(), "dynamodb", self._region).add_auth(request)
+        answer = self._session.send(request.prepare())
+        if answer.status_code == 200:
+            return msgspec.json.decode(answer.content)
+        raise _refusal(answer.status_code, answer.content)
+
+
+def _refusal(status: int, content: bytes) -> WireError:
+    try:
+        error: dict[str, Any] = msgspec.json.decode(content, type=dict[str, Any])
+    except msgspec.DecodeError:
+        error = {}
+    code = str(error.get("__type", "")).rpartition("#")[2] or ("ServiceUnavailable" if status >= 500 else f"HTTP {status}")
+    return WireError(code, str(error.get("message") or error.get("Message") or code))
