@@ -17,8 +17,6 @@ from typing import Any
 
 import surfrad
 
-from tesseract import Store
-
 DATA = Path(__file__).parent / "data"
 WEATHER = DATA / "nyc_weather_2013.csv.gz"
 Row = dict[str, str]
@@ -42,9 +40,9 @@ def missing(cell: str) -> bool:
     return cell in ("NA", "-9999.9")
 
 
-def compare_raw(store: Store, dataset: str, group: str, time: str, rows: list[Row], span: Span) -> list[str]:
-    """Every row of the files against `store.query`: none missing, none more, every value equal."""
-    got = {(row[group], row["valid_time"]): row for row in store.query(dataset, None, *span).to_pylist()}
+def compare_raw(table: pa.Table, dataset: str, group: str, time: str, rows: list[Row]) -> list[str]:
+    """Every row of the files against a raw result: none missing, none more, every value equal."""
+    got = {(row[group], row["valid_time"]): row for row in table.to_pylist()}
     differences = []
     for row in rows:
         key = (row[group], datetime.fromisoformat(row[time]))
@@ -65,12 +63,10 @@ def _equal(value: Any, cell: str) -> bool:
     return float(value) == float(cell)
 
 
-def compare_level(store: Store, dataset: str, level: str, group: str, time: str, rows: list[Row], span: Span) -> list[str]:
+def compare_level(table: pa.Table, dataset: str, level: str, group: str, time: str, rows: list[Row]) -> list[str]:
     """Every period of a level against a recomputation from the files: exact but for avg and std, 1e-12 relative."""
-    table = store.query(dataset, None, *span, level=level)
     stats = [name for name in table.column_names if name not in (group, "period_start", "rows")]
-    fields = {name.rpartition("_")[0] for name in stats}
-    expected = {key: recompute(part, fields, time) for key, part in periods(rows, level, group, time)}
+    expected = dict(_expected(tuple(stats), level, group, time, rows))
     differences = []
     for got in table.to_pylist():
         key = (got[group], got["period_start"])
@@ -82,6 +78,20 @@ def compare_level(store: Store, dataset: str, level: str, group: str, time: str,
             if not _close(got[name], want[name], name.endswith(("_avg", "_std"))):
                 differences.append(f"{dataset} {level} {key[0]} {key[1]} {name}: {got[name]!r}, recomputed {want[name]!r}")
     return differences + [f"{dataset} {level} {key[0]} {key[1]}: not there" for key in expected]
+
+
+_KNOWN: dict[tuple[Any, ...], dict[tuple[str, datetime], dict[str, Any]]] = {}
+
+
+def _expected(
+    stats: tuple[str, ...], level: str, group: str, time: str, rows: list[Row]
+) -> dict[tuple[str, datetime], dict[str, Any]]:
+    """The recomputation of every period; made once, since the demo asks twice."""
+    key = (stats, level, rows[0][group], rows[0][time], len(rows))
+    if key not in _KNOWN:
+        fields = {name.rpartition("_")[0] for name in stats}
+        _KNOWN[key] = {period: recompute(part, fields, time) for period, part in periods(rows, level, group, time)}
+    return _KNOWN[key]
 
 
 def _close(value: Any, wanted: Any, rounded: bool) -> bool:

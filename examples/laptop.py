@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import boto3
@@ -14,11 +15,17 @@ from rich.console import Console
 from rich.tree import Tree
 
 import tesseract
-from tesseract.storage.keys import LATEST_SHARDS  # noqa: F401 - documents where latest values lie
+from tesseract.storage.aws import backend
 
-JANUARY = (datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 2, 1, tzinfo=UTC))
 TABLE = "tesseract-local-{}"
 PATIENCE = 240.0
+
+
+def direct_store() -> tesseract.Store:
+    """The stage's store; this process reads from here on without the detour over the stand-in for exports."""
+    os.environ.pop("AWS_ENDPOINT_URL_DYNAMODB", None)
+    backend.cache_clear()
+    return tesseract.connect("local")
 
 
 def plain_items(pk: str, low: str, count: int) -> list[dict[str, Any]]:
@@ -60,31 +67,29 @@ def _wait(what: str, left: Any) -> None:
     raise SystemExit(f"{what} did not catch up within {PATIENCE:.0f} s: {left()} days are not right")
 
 
-def expire(store: tesseract.Store, dataset: str) -> int:
-    """Remove a dataset's raw items as TTL would; returns how many.
+def expire(store: tesseract.Store, dataset: str, before: str = "9") -> int:
+    """Remove a dataset's raw items of valid times before `before` as TTL would; returns how many.
 
-    TTL never acts before `expires_at`, and live items say by `safe_until` how long they trust in that: set it to 0 first.
+    TTL never acts before `expires_at`, and the live items of these records trust in that until `safe_until`: set it to 0 first.
     """
     client = boto3.client("dynamodb")
     live, raw = TABLE.format("live"), TABLE.format("raw")
-    updates = []
-    for pk, sk in _keys(client, live, f"{dataset}#"):
-        if pk["S"].endswith(("#hourly", "#daily")):
-            updates.append({"Statement": f'UPDATE "{live}" SET safe_until=0 WHERE pk=? AND sk=?', "Parameters": [pk, sk]})
+    pages = client.get_paginator("scan").paginate(TableName=raw, ProjectionExpression="pk, sk")
+    found = [(item["pk"]["S"], item["sk"]["S"]) for page in pages for item in page["Items"]]
+    keys = [key for key in found if key[0].startswith(f"{dataset}#") and key[1] < before]
+    periods = {(f"{pk[:-11]}#hourly", f"{sk[:13]}:00:00Z") for pk, sk in keys}
+    periods |= {(f"{pk[:-11]}#daily", f"{sk[:10]}T00:00:00Z") for pk, sk in keys}
+    text = f'UPDATE "{live}" SET safe_until=0 WHERE pk=? AND sk=?'
+    updates = [{"Statement": text, "Parameters": [{"S": pk}, {"S": sk}]} for pk, sk in sorted(periods)]
     for start in range(0, len(updates), 25):
         answers = client.batch_execute_statement(Statements=updates[start : start + 25])["Responses"]
         errors = [answer["Error"] for answer in answers if "Error" in answer]
         if errors:
             raise SystemExit(f"safe_until could not be set: {errors[0]}")
-    requests = [{"DeleteRequest": {"Key": {"pk": pk, "sk": sk}}} for pk, sk in _keys(client, raw, f"{dataset}#")]
+    requests = [{"DeleteRequest": {"Key": {"pk": {"S": pk}, "sk": {"S": sk}}}} for pk, sk in keys]
     for start in range(0, len(requests), 25):
         client.batch_write_item(RequestItems={raw: requests[start : start + 25]})
     return len(requests)
-
-
-def _keys(client: Any, table: str, prefix: str) -> list[tuple[Any, Any]]:
-    pages = client.get_paginator("scan").paginate(TableName=table, ProjectionExpression="pk, sk")
-    return [(item["pk"], item["sk"]) for page in pages for item in page["Items"] if item["pk"]["S"].startswith(prefix)]
 
 
 def show_bucket(store: tesseract.Store, console: Console) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,11 +24,13 @@ from tesseract.utils.time_utils import parse_duration
 Stat = Literal["count", "sum", "avg", "std", "min", "max", "first", "last"]
 LevelName = Literal["hourly", "daily"]
 Name = Annotated[str, Spec(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+LONGEST_FUTURE = timedelta(days=36525)
+MAX_NAME = 255
 RESERVED = ("valid_time", "ref_time", "period_start", "rows")
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FieldConfig(_Strict):
@@ -41,6 +44,13 @@ class FieldConfig(_Strict):
     max: int | float | None = Spec(None, description="a greater value is rejected")
     unit: str = Spec("", description="for people and result metadata, such as m/s")
     description: str = ""
+
+    @field_validator("missing", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any) -> Any:
+        if isinstance(value, list) and any(isinstance(sentinel, bool) for sentinel in value):
+            raise ValueError("true and false are no sentinels; YAML reads no, off, yes and on as these: quote the word")
+        return value
 
     @model_validator(mode="after")
     def _range(self) -> FieldConfig:
@@ -81,8 +91,12 @@ class DatasetConfig(_Strict):
     @field_validator("max_future")
     @classmethod
     def _duration(cls, value: str) -> str:
-        parse_duration(value)
-        return value
+        try:
+            if parse_duration(value) <= LONGEST_FUTURE:
+                return value
+        except OverflowError:
+            pass
+        raise ValueError(f"it is longer than {LONGEST_FUTURE.days} days")
 
     @field_validator("archive_schedule")
     @classmethod
@@ -95,8 +109,15 @@ class DatasetConfig(_Strict):
     def _references(self) -> DatasetConfig:
         faults = [f"{name!r} is reserved, name the field otherwise and give its path" for name in self.fields if _reserved(name)]
         faults += [f"{name!r} is a group_by field already" for name in self.fields if name in _names(self.group_by)]
+        faults += [
+            f"{name[:20]!r}: a field's name has 1 to {MAX_NAME} characters" for name in self.fields if not 0 < len(name) <= MAX_NAME
+        ]
         if not _names(self.group_by):
             faults.append("group_by needs at least one field")
+        faults += [f"{name!r} is reserved, results use it" for name in _names(self.group_by) if _reserved(name)]
+        paths = [*_names(self.group_by), self.time_field, self.ref_time_field]
+        paths += [spec.path or name for name, spec in self.fields.items() if name not in _names(self.group_by)]
+        faults += [f"{path!r} is read twice; every value of a record has one meaning" for path in _twice(paths)]
         for level, stats in self.aggregations.items():
             for stat, names in stats.items() if isinstance(stats, dict) else ():
                 faults += [f"aggregations.{level}.{stat}: {fault}" for name in names for fault in self._aggregated(name)]
@@ -124,7 +145,7 @@ def parse(text: str, source: str = "configuration") -> dict[str, Dataset]:
     """The datasets of a YAML or JSON document, at version 0. Raises ConfigError with every fault."""
     try:
         document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2013-99-99
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ConfigError(f"{source} is neither YAML nor JSON{place}: {getattr(error, 'problem', error)}") from error
@@ -214,6 +235,14 @@ def _ladder_of(schedule: dict[str, str]) -> tuple[str, ...]:
 
 def _names(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _fits(name: str) -> bool:
+    return 0 < len(name) <= MAX_NAME
+
+
+def _twice(values: list[str]) -> list[str]:
+    return sorted({value for value in values if values.count(value) > 1})
 
 
 def _reserved(name: str) -> bool:

@@ -5,12 +5,13 @@ Records with one key keep their order: those of one group and day travel in one 
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -18,13 +19,16 @@ import msgspec
 
 from tesseract.config.dataset import Dataset
 from tesseract.errors import BackendError, InputError, NotFoundError, Throttled
-from tesseract.ingestion.validators import Rejection
+from tesseract.ingestion.fastpath import BAD_JSON
+from tesseract.ingestion.validators import Rejection, parse_moment, show
 from tesseract.storage.codec import Wire
 
 CHUNK_RECORDS = 500
-CHUNK_BYTES = 500_000  # a Kinesis record holds 1 MiB, an HTTP body 4.5 MB; one record adds 400 kB at most
+CHUNK_BYTES = 500_000  # a Kinesis record holds 1 MiB, an HTTP body 4.5 MB
+RECORD_BYTES = 450_000  # what a chunk may grow by; an item holds 400 kB
 LANES = 4
 ATTEMPTS = 6
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -62,7 +66,7 @@ def send(
     total = Report()
     with ThreadPoolExecutor(LANES) as pool:
         running: dict[int, Future[Report]] = {}
-        for lane, group, chunk in chunks(dataset, records, transport.by_group):
+        for lane, group, chunk in chunks(dataset, records, transport.by_group, total.rejected.append):
             if lane in running:  # the chunk before it in this lane must have arrived
                 total.add(running.pop(lane).result())
             running[lane] = pool.submit(_with_retries, transport, dataset.name, chunk, group, progress)
@@ -72,12 +76,21 @@ def send(
     return total
 
 
-def chunks(dataset: Dataset, records: Iterable[bytes], by_group: bool) -> Iterator[tuple[int, str, list[Line]]]:
-    """Records as (lane, group, chunk). Records of one key share a lane, and come in its chunks in order. Pure."""
+def chunks(
+    dataset: Dataset, records: Iterable[bytes], by_group: bool, reject: Callable[[Rejection], None]
+) -> Iterator[tuple[int, str, list[Line]]]:
+    """Records as (lane, group, chunk). Records of one key share a lane, and come in its chunks in order. Pure.
+
+    A record that would spoil its chunk for the others, because it is no JSON or too large, is rejected here.
+    """
     filling: dict[tuple[int, str], list[Line]] = {}
     sizes: dict[tuple[int, str], int] = {}
     for index, body in enumerate(records):
-        lane, group = _place(dataset, body)
+        try:
+            lane, group = _place(dataset, body)
+        except _Spoiled as error:
+            reject(Rejection(index, "", show(body.decode("utf-8", "replace")), str(error)))
+            continue
         key = (lane, group if by_group else "")
         filling.setdefault(key, []).append(Line(index, body.strip()))
         sizes[key] = sizes.get(key, 0) + len(body) + 1
@@ -90,16 +103,25 @@ def chunks(dataset: Dataset, records: Iterable[bytes], by_group: bool) -> Iterat
 
 def _place(dataset: Dataset, body: bytes) -> tuple[int, str]:
     """The lane and the group of a record, as far as they can be told; whether it is valid the server says."""
+    if len(body) > RECORD_BYTES:
+        raise _Spoiled(f"the record has {len(body)} bytes, at most {RECORD_BYTES} can be sent")
     try:
         value = msgspec.json.decode(body)
+    except BAD_JSON as error:
+        raise _Spoiled(f"not JSON: {error}") from error
+    try:
         group = "/".join(str(_at(value, path)) for path in dataset.group_by)
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return 0, ""
     try:
-        day = datetime.fromisoformat(_at(value, dataset.time_field)).astimezone(UTC).date().isoformat()
+        day = parse_moment(_at(value, dataset.time_field)).astimezone(UTC).date().isoformat()
     except (KeyError, TypeError, ValueError, OverflowError):
         day = ""
     return crc32(f"{group} {day}".encode()) % LANES, group
+
+
+class _Spoiled(Exception):
+    """The record cannot travel with others."""
 
 
 def _at(value: Any, path: str) -> Any:
@@ -165,7 +187,37 @@ def send_direct(stage: str, dataset: str, records: Sequence[dict[str, Any]]) -> 
     """`store.put`: records by direct invoke. Returns `{"accepted": n, "rejected": [{index, field, value, reason}, …]}`."""
     transport = transport_of("direct", stage)
     total = Report()
-    lines = [Line(index, msgspec.json.encode(record)) for index, record in enumerate(records)]
-    for start in range(0, len(lines), CHUNK_RECORDS):
-        total.add(_with_retries(transport, dataset, lines[start : start + CHUNK_RECORDS], "", lambda count: None))
+    for chunk in _cut(records, total.rejected.append):
+        total.add(_with_retries(transport, dataset, chunk, "", lambda count: None))
+    total.rejected.sort(key=lambda rejection: rejection.index)
     return {"accepted": total.accepted, "rejected": [msgspec.structs.asdict(r) for r in total.rejected]}
+
+
+def _cut(records: Sequence[dict[str, Any]], reject: Callable[[Rejection], None]) -> Iterator[list[Line]]:
+    """Records of Python as chunks of lines, in order. What JSON cannot say is rejected here."""
+    chunk: list[Line] = []
+    size = 0
+    for index, record in enumerate(records):
+        try:
+            body = _ENCODER.encode(record)
+        except (TypeError, ValueError, RecursionError) as error:
+            reject(Rejection(index, "", show(record), f"the record cannot be written as JSON: {error}"))
+            continue
+        if b"null" in body and _has_nan(record):  # JSON has no such numbers, and msgspec writes null
+            reject(Rejection(index, "", show(record), "NaN and infinities are no values; leave the field out, or send null"))
+        elif len(body) > RECORD_BYTES:
+            reject(Rejection(index, "", show(record), f"the record has {len(body)} bytes, at most {RECORD_BYTES} can be sent"))
+        else:
+            chunk.append(Line(index, body))
+            size += len(body)
+        if len(chunk) >= CHUNK_RECORDS or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _has_nan(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_nan(part) for part in value.values())
+    return isinstance(value, float) and not math.isfinite(value)

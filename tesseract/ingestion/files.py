@@ -11,7 +11,8 @@ import gzip
 import io
 import re
 import sys
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +21,7 @@ import msgspec
 
 from tesseract.config.dataset import Dataset
 from tesseract.errors import InputError
+from tesseract.ingestion.fastpath import BAD_JSON
 
 FORMATS = ("ndjson", "jsonl", "json", "csv", "parquet")
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
@@ -66,19 +68,22 @@ def _opened(name: str) -> Iterator[BinaryIO]:
     try:
         with gzip.open(name, "rb") if name.endswith(".gz") else open(name, "rb") as stream:
             yield stream  # type: ignore[misc]
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"the file {name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _csv(name: str, stream: BinaryIO, dataset: Dataset) -> Iterator[bytes]:
     kinds = {field.path: field.type for field in dataset.fields.values()}
     identity = {*dataset.group_by, dataset.time_field, dataset.ref_time_field}
-    reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8", newline=""))
+    reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""))
     try:
         header = next(reader, None)
         if header is None:
             raise InputError(f"{name} is empty", hint="a csv begins with the names of its columns")
+        _check_columns(name, header)
         for row in reader:
+            if not row:  # an empty line
+                continue
             if len(row) != len(header):
                 raise InputError(f"{name}, line {reader.line_num}: {len(row)} cells, the header has {len(header)}")
             record: dict[str, Any] = {}
@@ -87,6 +92,18 @@ def _csv(name: str, stream: BinaryIO, dataset: Dataset) -> Iterator[bytes]:
             yield msgspec.json.encode(record)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{name}, line {reader.line_num + 1}: not a UTF-8 csv: {error}") from error
+
+
+def _check_columns(name: str, columns: Sequence[str]) -> None:
+    """Every column is one place in a record. Raises InputError where one has no name, comes twice, or lies in another."""
+    for place, column in enumerate(columns):
+        if not column:
+            raise InputError(f"{name}: column {place + 1} has no name")
+        if column in columns[:place]:
+            raise InputError(f"{name}: the column {column!r} comes twice")
+        inside = next((other for other in columns if column.startswith(f"{other}.")), None)
+        if inside is not None:
+            raise InputError(f"{name}: the column {column!r} lies inside the column {inside!r}, which holds a value itself")
 
 
 def _place(record: dict[str, Any], column: str, value: Any) -> None:
@@ -111,7 +128,7 @@ def _cell(cell: str, kind: str) -> Any:
 def _json(name: str, body: bytes) -> Iterator[bytes]:
     try:
         document = msgspec.json.decode(body, type=list[msgspec.Raw] | dict[str, msgspec.Raw])
-    except msgspec.DecodeError as error:
+    except BAD_JSON as error:
         raise InputError(f"{name} is not a JSON array of objects: {error}") from error
     if isinstance(document, dict):
         yield body.replace(b"\n", b" ")
@@ -125,6 +142,7 @@ def _parquet(name: str, stream: BinaryIO) -> Iterator[bytes]:
 
     try:
         file = pq.ParquetFile(io.BytesIO(stream.read()))
+        _check_columns(name, file.schema_arrow.names)
         for batch in file.iter_batches():
             for row in batch.to_pylist():
                 record: dict[str, Any] = {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import io
 import json
 import zlib
 from collections import Counter
@@ -90,6 +92,8 @@ class Service:
             return Answer(404, error=str(error))
         except InputError as error:
             return Answer(400, error=str(error))
+        except RecursionError:
+            return Answer(400, error="the records are nested too deeply")
         except RetryError as error:
             return Answer(503, error=f"not written, send it again: {error}")
 
@@ -192,14 +196,9 @@ def _body(event: dict[str, Any]) -> bytes:
 
 def _inflate(body: bytes) -> bytes:
     """Gunzip, but never more than a body may hold: a small request must not fill the memory."""
-    plain = b""
-    while body and len(plain) <= MAX_BODY:  # a gzip file may have several members
-        inflater = zlib.decompressobj(31)
-        try:
-            plain += inflater.decompress(body, MAX_BODY + 1 - len(plain))
-        except zlib.error as error:
-            raise InputError(f"the body is not gzip, though its content-encoding says so: {error}") from error
-        if len(plain) <= MAX_BODY and not inflater.eof:
-            raise InputError("the gzip body ends too early")
-        body = inflater.unused_data
-    return plain
+    try:
+        return gzip.GzipFile(fileobj=io.BytesIO(body)).read(MAX_BODY + 1)
+    except EOFError as error:
+        raise InputError("the gzip body ends too early") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"the body is not gzip, though its content-encoding says so: {error}") from error

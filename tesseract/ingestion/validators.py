@@ -123,7 +123,11 @@ class Validator:
                 fields[name] = value
         if self.dataset.unknown_fields == "reject" and flat:
             name = next(iter(flat))
-            raise _Fault(name, _take(flat, name, check=False), f"no field {cut(name)!r} is declared; declare it, or set unknown_fields to keep or drop")
+            raise _Fault(
+                name,
+                _take(flat, name, check=False),
+                f"no field {cut(name)!r} is declared; declare it, or set unknown_fields to keep or drop",
+            )
         if self.dataset.unknown_fields == "keep":
             for name in list(flat):
                 value = undeclared(name, _take(flat, name), self.dataset)

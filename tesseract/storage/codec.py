@@ -6,6 +6,7 @@ elsewhere. A float never enters an item: `shortest` turns a double into the Deci
 
 from __future__ import annotations
 
+import math
 from base64 import b64decode
 from collections.abc import Mapping
 from decimal import Decimal
@@ -18,7 +19,7 @@ Wire = dict[str, Any]  # {"S": …} and its like
 MAX_DIGITS = 38
 MAX_EXPONENT = 125
 MIN_EXPONENT = -130
-SMALLEST, LARGEST = 1e-130, 9.999999999999999e125  # the doubles that a number holds, by magnitude; and zero
+SMALLEST, LARGEST = 1e-130, math.nextafter(1e126, 0)  # the doubles that a number holds, by magnitude; and zero
 
 
 def shortest(value: float) -> Decimal:
