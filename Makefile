@@ -22,7 +22,7 @@ test: $(INSTALLED) $(NODE) lint ## lint, then every test, the end-to-end one on 
 
 lint: $(INSTALLED) ## ruff, mypy --strict, the import contracts
 	@echo "lint: ruff, mypy, import-linter"
-	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy --no-error-summary && $(BIN)/lint-imports --no-timings >$(LOG) || { cat $(LOG); exit 1; }
+	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy --no-error-summary && $(BIN)/lint-imports >$(LOG) || { cat $(LOG); exit 1; }
 
 package: $(INSTALLED) $(NODE) ## what would be deployed to AWS: packaged without credentials, measured, and linted by cfn-lint
 	@$(BIN)/python -m tests.support.package

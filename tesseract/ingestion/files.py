@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 import msgspec
 
@@ -32,7 +32,8 @@ def read_lines(name: str, dataset: Dataset) -> Iterator[bytes]:
     kind = format_of(name)
     with _opened(name) as stream:
         if kind == "csv":
-            yield from _csv(name, stream, dataset)
+            with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+                yield from _csv(name, text, dataset)
         elif kind == "parquet":
             yield from _parquet(name, stream)
         elif kind == "json":
@@ -72,10 +73,10 @@ def _opened(name: str) -> Iterator[BinaryIO]:
         raise InputError(f"the file {name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _csv(name: str, stream: BinaryIO, dataset: Dataset) -> Iterator[bytes]:
+def _csv(name: str, text: TextIO, dataset: Dataset) -> Iterator[bytes]:
     kinds = {field.path: field.type for field in dataset.fields.values()}
     identity = {*dataset.group_by, dataset.time_field, dataset.ref_time_field}
-    reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""))
+    reader = csv.reader(text)
     try:
         header = next(reader, None)
         if header is None:

@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tesseract.errors import BackendError, NotFoundError, Throttled
 from tesseract.storage.dynamodb import batches, translate
+from tesseract.storage.wire import NO_DELAY
 from tesseract.utils.aws_helpers import client
 
 SEND_BATCH = 10
@@ -85,7 +86,7 @@ class SignedHttp:
         if self._credentials is None:
             raise BackendError("there are no AWS credentials", hint="set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret")
         self._service, self._region = service, client("sts").meta.region_name
-        self._session = URLLib3Session(timeout=60, max_pool_connections=16)
+        self._session = URLLib3Session(timeout=60, max_pool_connections=16, socket_options=NO_DELAY)
 
     def post(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         """(status, body) of the answer. Raises BackendError where nobody answers."""

@@ -1,0 +1,55 @@
+"""`python -m benchmarks [ONLY]`: measures, prints a table, writes benchmarks/results.json; exit code 1 where a bar is not met."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import imports, ingest
+from benchmarks.figures import Figure
+
+RESULTS = Path(__file__).parent / "results.json"
+PARTS = {"imports": imports.run, "ingest": ingest.run}
+
+
+def main(only: str | None = None) -> int:
+    """Run all parts, or one."""
+    if only is not None and only not in PARTS:
+        print(f"there is no benchmark {only!r}: one of {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    figures = [figure for name, run in PARTS.items() if only in (None, name) for figure in run()]
+    _write(figures)
+    _show(figures)
+    return int(any(figure.met is False for figure in figures))
+
+
+def _write(figures: list[Figure]) -> None:
+    """What was not measured this time keeps its last result."""
+    old = {entry["name"]: entry for entry in json.loads(RESULTS.read_text())} if RESULTS.exists() else {}
+    new = {figure.name: _entry(figure) for figure in figures}
+    RESULTS.write_text(json.dumps(list((old | new).values()), indent=2, ensure_ascii=False) + "\n")
+
+
+def _entry(figure: Figure) -> dict[str, object]:
+    entry = {**asdict(figure), "figure": round(figure.figure, 3), "met": figure.met}
+    del entry["more_is_better"]
+    return entry
+
+
+def _show(figures: list[Figure]) -> None:
+    table = Table("what", "figure", "against", "bar", "met")
+    for figure in figures:
+        sign = "≥" if figure.more_is_better else "≤"
+        bar = "" if figure.bar is None else f"{sign} {figure.bar} {figure.unit}"
+        met = {None: "", True: "[green]yes", False: "[red]no"}[figure.met]
+        table.add_row(figure.name, f"{figure.figure:.2f} {figure.unit}", figure.against, bar, met)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:2]))

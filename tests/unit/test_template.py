@@ -1,0 +1,91 @@
+"""serverless.yml, read as text: rules whose breach no deployment reports. `make package` checks the template that comes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's short functions: `!GetAtt A.b` reads as {"GetAtt": "A.b"}."""
+
+
+def _function(loader, suffix, node):
+    construct = {yaml.ScalarNode: loader.construct_scalar, yaml.SequenceNode: loader.construct_sequence}
+    return {suffix: construct.get(type(node), loader.construct_mapping)(node)}
+
+
+_Loader.add_multi_constructor("!", _function)
+TEMPLATE = yaml.load((ROOT / "serverless.yml").read_text(), _Loader)
+FUNCTIONS = TEMPLATE["functions"]
+TABLES = TEMPLATE["resources"]["Resources"]
+
+
+def rights(function, action):
+    """The resources that a function may do `action` to."""
+    found = []
+    for statement in function["iamRoleStatements"]:
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        found += resources if action in actions else []
+    return found
+
+
+def events(function, kind):
+    return [event[kind] for event in function["events"] if kind in event]
+
+
+def test_a_function_on_a_timer_may_invoke_itself_or_its_timer_never_fires():
+    timed = {name: function for name, function in FUNCTIONS.items() if events(function, "schedule")}
+    assert set(timed) >= {"export", "collect", "snapshot", "compact", "metadata"}
+    for name, function in timed.items():
+        (resource,) = rights(function, "lambda:InvokeFunction")
+        assert resource["Sub"].endswith(f"function:tesseract-${{sls:stage}}-{name}*")
+
+
+def test_nobody_has_a_right_to_everything():
+    for function in FUNCTIONS.values():
+        for statement in function["iamRoleStatements"]:
+            assert "*" not in (statement["Action"], statement["Resource"])
+
+
+def test_the_raw_table_keeps_a_collection_in_one_lineage_and_streams_both_images():
+    raw = TABLES["RawTable"]["Properties"]
+    (index,) = raw["LocalSecondaryIndexes"]
+    assert [key["AttributeName"] for key in index["KeySchema"]] == ["pk", "pin"]
+    assert raw["StreamSpecification"] == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
+    assert "LocalSecondaryIndexes" not in TABLES["LiveTable"]["Properties"]  # a hot key must be able to split
+
+
+@pytest.mark.parametrize("name", ["RawTable", "LiveTable", "CatalogTable"])
+def test_tables_are_on_demand_recoverable_and_protected(name):
+    table = TABLES[name]
+    properties = table["Properties"]
+    assert properties["BillingMode"] == "PAY_PER_REQUEST"
+    assert properties["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"]
+    assert properties["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+    assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "${self:custom.settings.keep}"
+    assert "DeletionProtectionEnabled" in properties
+
+
+@pytest.mark.parametrize("name", ["ingestKinesis", "aggregates", "latest"])
+def test_a_stream_is_never_given_up(name):
+    (stream,) = events(FUNCTIONS[name], "stream")
+    assert stream["functionResponseType"] == "ReportBatchItemFailures"
+    assert stream["maximumRetryAttempts"] == -1
+    assert stream["bisectBatchOnFunctionError"]
+    assert stream["startingPosition"] == "TRIM_HORIZON"
+    assert stream.get("parallelizationFactor", 1) == 1
+    assert rights(FUNCTIONS[name], "sqs:SendMessage") == [stream["destinations"]["onFailure"]["arn"]]
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_every_handler_is_there(name):
+    module, _, attribute = FUNCTIONS[name]["handler"].rpartition(".")
+    path = ROOT / FUNCTIONS[name]["module"] / f"{module}.py"
+    assert f"def {attribute}(" in path.read_text()
+    assert len(path.read_text().splitlines()) <= 60
