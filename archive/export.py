@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from aws_lambda_powertools import Logger
+from aws_lambda_powertools import Logger, single_metric
+from aws_lambda_powertools.metrics import MetricUnit
 
 from tesseract.processing.archive_stage import archive_stage
 from tesseract.processing.exporter import run
+from tesseract.utils.aws_helpers import stage_name
 from tesseract.utils.time_utils import from_iso, from_micros, iso_seconds, utc_now
 
 logger = Logger()
@@ -26,5 +28,12 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         {"id": w.id, "start": iso_seconds(from_micros(w.start)), "end": iso_seconds(from_micros(w.end))} for w in outcome.opened
     ]
     next_possible = None if outcome.next_possible is None else iso_seconds(outcome.next_possible)
+    _measure((utc_now() - from_micros(stage.catalog.progress().archived_through)).total_seconds())
     logger.info("export", opened=[window["id"] for window in opened], next_possible=next_possible)
     return {"opened": opened, "next_possible": next_possible}
+
+
+def _measure(lag: float) -> None:
+    """The number that must never run out against the buffer's hold; the stage's alarm watches it."""
+    with single_metric(name="ExportLagSeconds", unit=MetricUnit.Seconds, value=lag, namespace="tesseract") as metric:
+        metric.add_dimension("stage", stage_name())

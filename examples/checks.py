@@ -15,12 +15,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import surfrad
 
 DATA = Path(__file__).parent / "data"
 WEATHER = DATA / "nyc_weather_2013.csv.gz"
 Row = dict[str, str]
-Span = tuple[datetime, datetime]
+Place = tuple[str, datetime]  # group and period start
 TOLERANCE = 1e-12
 
 
@@ -80,7 +81,7 @@ def compare_level(table: pa.Table, dataset: str, level: str, group: str, time: s
     return differences + [f"{dataset} {level} {key[0]} {key[1]}: not there" for key in expected]
 
 
-_KNOWN: dict[tuple[Any, ...], dict[tuple[str, datetime], dict[str, Any]]] = {}
+_KNOWN: dict[tuple[Any, ...], dict[Place, dict[str, Any]]] = {}
 
 
 def _expected(

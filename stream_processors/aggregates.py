@@ -17,15 +17,21 @@ logger = Logger()
 
 
 @cache
+def configs() -> Configs:
+    """Kept while the function is warm, and read again after 60 s."""
+    store = backend(stage_name())
+    return Configs(Catalog(store.catalog, store.objects), utc_now)
+
+
+@cache
 def processor() -> AggregateProcessor:
     """Kept while the function is warm."""
     store = backend(stage_name())
-    catalog = Catalog(store.catalog, store.objects)
-    return AggregateProcessor(store.live, catalog, Configs(catalog, utc_now), utc_now)
+    return AggregateProcessor(store.live, Catalog(store.catalog, store.objects), configs(), utc_now)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Decode, apply, and answer with the first record that must come again."""
-    answer = run(event, processor().process, backend(stage_name()).objects, utc_now)
+    answer = run(event, processor().process, configs(), backend(stage_name()).objects, utc_now)
     logger.info("aggregated", records=len(event["Records"]), failures=answer["batchItemFailures"])
     return answer

@@ -17,14 +17,21 @@ logger = Logger()
 
 
 @cache
+def configs() -> Configs:
+    """Kept while the function is warm, and read again after 60 s."""
+    store = backend(stage_name())
+    return Configs(Catalog(store.catalog, store.objects), utc_now)
+
+
+@cache
 def processor() -> LatestProcessor:
     """Kept while the function is warm."""
     store = backend(stage_name())
-    return LatestProcessor(store.raw, store.live, Configs(Catalog(store.catalog, store.objects), utc_now), utc_now)
+    return LatestProcessor(store.raw, store.live, configs(), utc_now)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Decode, apply, and answer with the first record that must come again."""
-    answer = run(event, processor().process, backend(stage_name()).objects, utc_now)
+    answer = run(event, processor().process, configs(), backend(stage_name()).objects, utc_now)
     logger.info("latest", records=len(event["Records"]), failures=answer["batchItemFailures"])
     return answer

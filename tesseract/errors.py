@@ -4,6 +4,7 @@
     ├── InputError            fix the input: nothing was written, the same call would fail again
     │   ├── ConfigError       ... a dataset configuration says something it may not
     │   └── NotFoundError     ... the dataset, group, version or stack that was named does not exist
+    │       └── UnknownDataset ... of a dataset: nobody has applied a configuration of that name
     ├── RetryError            try again: the same call may succeed
     │   ├── ConditionFailed   ... after reading again, somebody else was first
     │   └── Throttled         ... after waiting
@@ -47,6 +48,10 @@ class ConfigError(InputError):
 
 class NotFoundError(InputError):
     """What was named does not exist."""
+
+
+class UnknownDataset(NotFoundError):
+    """No configuration of that name has been applied."""
 
 
 class RetryError(TesseractError):

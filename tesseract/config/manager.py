@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from tesseract.config.dataset import Dataset, Level
-from tesseract.errors import ConditionFailed, ConfigError, NotFoundError
+from tesseract.errors import ConditionFailed, ConfigError, UnknownDataset
 from tesseract.utils.time_utils import to_micros
 
 CACHE = timedelta(seconds=60)
@@ -111,7 +111,7 @@ class Configs:
         self._cache: dict[str, tuple[datetime, Dataset]] = {}
 
     def get(self, name: str, at_least: int = 0) -> Dataset:
-        """The newest version of a dataset, at least version `at_least`. Raises NotFoundError."""
+        """The newest version of a dataset, at least version `at_least`. Raises UnknownDataset."""
         now = self._clock()
         cached = self._cache.get(name)
         if cached and now - cached[0] < CACHE and cached[1].version >= at_least:
@@ -119,6 +119,14 @@ class Configs:
         dataset = self._store.dataset(name)
         if dataset is None:
             known = ", ".join(self._store.dataset_names()) or "none yet"
-            raise NotFoundError(f"there is no dataset {name!r}", hint=f"known datasets: {known}")
+            raise UnknownDataset(f"there is no dataset {name!r}", hint=f"known datasets: {known}")
         self._cache[name] = (now, dataset)
         return dataset
+
+    def knows(self, name: str) -> bool:
+        """Whether there is such a dataset."""
+        try:
+            self.get(name)
+        except UnknownDataset:
+            return False
+        return True

@@ -89,8 +89,8 @@ def settings_from(environment: Mapping[str, str], datasets: Iterable[Dataset]) -
 
 
 def shortest_step(datasets: Iterable[Dataset]) -> timedelta:
-    """The shortest first step of the datasets' ladders; a day where there is none."""
-    return timedelta(days=min((LENGTHS[dataset.ladder[0]] for dataset in datasets), default=1))
+    """The shortest first step of the datasets' ladders, at most a day: an export holds no more, and rows must not wait."""
+    return min(LONGEST, timedelta(days=min((LENGTHS[dataset.ladder[0]] for dataset in datasets), default=1)))
 
 
 def _seconds(text: str | None, default: timedelta) -> timedelta:

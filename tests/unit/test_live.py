@@ -57,8 +57,10 @@ class World:
         aggregates = AggregateProcessor(live, self.catalog, self.configs, self.clock)
         latest = LatestProcessor(raw, live, self.configs, self.clock)
         objects = self.backend.objects
-        self.aggregates = Mapping(self.raw, lambda event: run(event, aggregates.process, objects, self.clock), batch_size=7)
-        self.latest = Mapping(self.raw, lambda event: run(event, latest.process, objects, self.clock), batch_size=5)
+        self.aggregates = Mapping(
+            self.raw, lambda event: run(event, aggregates.process, self.configs, objects, self.clock), batch_size=7
+        )
+        self.latest = Mapping(self.raw, lambda event: run(event, latest.process, self.configs, objects, self.clock), batch_size=5)
 
     def put(self, group, at, deleted=False, **fields):
         record = Record(group, at, None, {k: v for k, v in fields.items() if v is not None}, deleted)
@@ -203,6 +205,18 @@ def test_a_record_that_cannot_be_read_is_kept_and_its_periods_are_stale():
     kept = [info.key for info in world.backend.objects.list("quarantine/")]
     assert len(kept) == 1
     assert b"not a map" in world.backend.objects.get(kept[0])
+
+
+def test_an_item_of_an_unknown_dataset_is_kept_aside_and_does_not_hold_up_its_shard():
+    world = World()
+    world.raw.put(
+        {"pk": "nobody#m#2026-01-05", "sk": "2026-01-05T12:30:00.000000Z", "fields": {}, "expires_at": 1, "config_version": 1}
+    )
+    world.put("m", START, a=1)
+    world.aggregates.drain()
+    world.latest.drain()
+    assert world.item("hourly", "2026-01-05T12:00:00Z")["rows"] == 1
+    assert len(list(world.backend.objects.list("quarantine/"))) == 1
 
 
 def test_the_latest_value_follows_corrections_and_deletes():

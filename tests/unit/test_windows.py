@@ -81,7 +81,7 @@ def test_what_is_under_way_is_mended_first() -> None:
 
 def test_settings_come_from_the_environment_and_the_ladders() -> None:
     assert settings_from({}, []) == Settings()
-    assert settings_from({}, [weather(ladder=("yearly",)), weather(ladder=("weekly",))]).cadence == timedelta(days=7)
+    assert settings_from({}, [weather(ladder=("yearly",)), weather(ladder=("weekly",))]).cadence == timedelta(days=1)
     found = settings_from({"TESSERACT_EXPORT_LAG": "0", "TESSERACT_MIN_WINDOW": "1", "TESSERACT_CADENCE": "PT1H"}, [])
     assert found == Settings(timedelta(0), timedelta(seconds=1), timedelta(hours=1))
     with pytest.raises(InputError, match="TESSERACT_CADENCE"):
