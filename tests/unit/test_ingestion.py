@@ -29,6 +29,8 @@ MISSION = """{"datasets": {"weather_stations": {"group_by": "station_id", "time_
   "aggregations": {"hourly": ["avg", "min", "max", "count"], "daily": ["avg", "min", "max", "count"]}}}}"""
 PLANT = "datasets: {plant: {group_by: g, time_field: t, fields: {x: float}}}"
 
+DATASETS = [*parse(MISSION).values(), *parse(PLANT).values()]
+
 
 class Watched(MemoryTable):
     """A table that notes its writes, refuses some of them, and takes its time."""
@@ -60,7 +62,7 @@ class World:
         clock = lambda: self.now
         self.raw, self.live, self.objects = Watched("raw", self), Watched("live", self), MemoryObjects()
         catalog = Catalog(MemoryTable("catalog"), self.objects)
-        for dataset in {**parse(MISSION), **parse(PLANT)}.values():
+        for dataset in DATASETS:
             apply(catalog, dataset, NOW)
         self.configs = Configs(catalog, clock)
         self.service = Service(self.configs, Writer(self.raw, self.live, clock), self.objects, clock)
@@ -417,16 +419,22 @@ def test_no_kinesis_record_breaks_a_batch(payloads):
 # entry points -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_entry_points_answer_and_log_one_line(world, monkeypatch, capsys):
+def test_the_entry_points_answer_and_log_one_line(world, monkeypatch):
     from ingestion import http_api, kinesis_stream
 
+    logged = []
     for module in (http_api, kinesis_stream):
         monkeypatch.setattr(module, "service", lambda: world.service)
+        monkeypatch.setattr(module, "logger", SimpleNamespace(info=lambda message, **fields: logged.append((message, fields))))
     context = SimpleNamespace(get_remaining_time_in_millis=lambda: 28_000)
     event = {"requestContext": {}, "rawPath": "/x", "pathParameters": {"dataset": "plant"}, "body": json.dumps(reading())}
     assert http_api.handler(event, context)["statusCode"] == 200
-    assert kinesis_stream.handler({"Records": [{"kinesis": {"sequenceNumber": "1", "data": ""}}]}, context) == {
-        "batchItemFailures": []
-    }
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["message"] for line in lines] == ["ingested", "ingested"]
+    direct = http_api.handler({"dataset": "plant", "records": [reading()]}, context)
+    assert direct == {"accepted": 1, "rejected": []}
+    batch = {"Records": [{"kinesis": {"sequenceNumber": "1", "data": ""}}]}
+    assert kinesis_stream.handler(batch, context) == {"batchItemFailures": []}
+    assert logged == [
+        ("ingested", {"status": 200, "path": "/x"}),
+        ("ingested", {"status": 200, "path": "direct"}),
+        ("ingested", {"records": 1, "failures": 0}),
+    ]

@@ -1,0 +1,5 @@
+"""`python -m tesseract.cli`."""
+
+from tesseract.cli import main
+
+main()
