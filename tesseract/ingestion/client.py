@@ -20,6 +20,7 @@ import msgspec
 from tesseract.config.dataset import Dataset
 from tesseract.errors import BackendError, InputError, NotFoundError, Throttled
 from tesseract.ingestion.fastpath import BAD_JSON
+from tesseract.ingestion.lambda_handler import NOT_WRITTEN
 from tesseract.ingestion.validators import Rejection, parse_moment, show
 from tesseract.storage.codec import Wire
 
@@ -130,18 +131,24 @@ def _at(value: Any, path: str) -> Any:
     return value
 
 
-def _with_retries(transport: Transport, dataset: str, lines: list[Line], group: str, progress: Callable[[int], None]) -> Report:
-    for attempt in range(ATTEMPTS):
+def _with_retries(transport: Transport, dataset: str, lines: Sequence[Line], group: str, progress: Callable[[int], None]) -> Report:
+    """Send a chunk; again what was not written, whole or in part, until patience ends. What is left then is in the report."""
+    total, size = Report(), len(lines)
+    for attempt in range(1, ATTEMPTS + 1):
         try:
             report = transport(dataset, lines, group)
         except Throttled:
-            if attempt == ATTEMPTS - 1:
+            if attempt == ATTEMPTS:
                 raise
-            time.sleep(random.uniform(0, 0.2 * 2**attempt))  # noqa: S311 - full jitter
-            continue
-        progress(len(lines))
-        return report
-    raise AssertionError("unreachable")
+        else:
+            again = {entry.index for entry in report.rejected if entry.reason == NOT_WRITTEN and attempt < ATTEMPTS}
+            total.add(Report(report.accepted, [entry for entry in report.rejected if entry.index not in again]))
+            if not again:
+                break
+            lines = [line for line in lines if line.index in again]
+        time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311 - full jitter
+    progress(size)
+    return total
 
 
 def transport_of(road: str, stage: str) -> Transport:
@@ -163,12 +170,8 @@ def report_of(answer: Wire, lines: Sequence[Line]) -> Report:
     if "accepted" not in answer:
         raise BackendError(f"the ingestion function failed: {answer.get('errorMessage') or answer}", operation="ingest")
     if answer.get("error"):
-        text = str(answer["error"])
-        if "there is no dataset" in text:
-            raise NotFoundError(text)
-        if "send it again" in text:
-            raise Throttled(text)
-        raise InputError(text)
+        kind = {404: NotFoundError, 429: Throttled, 503: Throttled}.get(int(answer.get("status", 400)), InputError)
+        raise kind(str(answer["error"]))
     rejected = [Rejection(lines[r["index"]].index, r["field"], r["value"], r["reason"]) for r in answer["rejected"]]
     return Report(int(answer["accepted"]), rejected)
 

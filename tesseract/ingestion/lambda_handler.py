@@ -16,7 +16,7 @@ import msgspec
 
 from tesseract.config.dataset import Dataset
 from tesseract.config.manager import Configs
-from tesseract.errors import InputError, NotFoundError, RetryError
+from tesseract.errors import BackendError, DamagedError, InputError, NotFoundError, RetryError, UnknownDataset
 from tesseract.ingestion.fastpath import BAD_JSON
 from tesseract.ingestion.validators import Rejection, Validator, split_body
 from tesseract.ingestion.writer import Writer
@@ -76,9 +76,10 @@ class Service:
     def _answer_direct(self, event: dict[str, Any], seconds: float) -> dict[str, Any]:
         records = event.get("records")
         if not isinstance(event.get("dataset"), str) or not isinstance(records, list):
-            return Answer(400, error='a direct event is {"dataset": NAME, "records": [{…}, …]}').body()
+            return {"status": 400, **Answer(400, error='a direct event is {"dataset": NAME, "records": [{…}, …]}').body()}
         # the standard library's encoder: what is no JSON (NaN, half a surrogate pair) is for the decoder to refuse, by record
-        return self._answer(event["dataset"], lambda: [json.dumps(record).encode() for record in records], seconds).body()
+        answer = self._answer(event["dataset"], lambda: [json.dumps(record).encode() for record in records], seconds)
+        return {"status": answer.status, **answer.body()}
 
     def _answer(self, dataset: str, read: Callable[[], Sequence[bytes | msgspec.Raw]], seconds: float) -> Answer:
         try:
@@ -88,14 +89,14 @@ class Service:
             return self.ingest(dataset, lines, seconds)
         except _TooLarge as error:
             return Answer(413, error=f"{error}; send it in parts")
-        except NotFoundError as error:
+        except UnknownDataset as error:
             return Answer(404, error=str(error))
+        except (RetryError, NotFoundError, BackendError, DamagedError) as error:  # of the stage, not of what was sent
+            return Answer(503, error=f"not written, send it again: {error}")
         except InputError as error:
             return Answer(400, error=str(error))
         except RecursionError:
             return Answer(400, error="the records are nested too deeply")
-        except RetryError as error:
-            return Answer(503, error=f"not written, send it again: {error}")
 
     def _lines(self, dataset: str, event: dict[str, Any]) -> Sequence[bytes | msgspec.Raw]:
         body = _body(event)

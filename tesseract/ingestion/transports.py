@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from tesseract.errors import BackendError, InputError, NotFoundError, Throttled
+from tesseract.errors import BackendError, InputError, Throttled
 from tesseract.ingestion.client import Line, Report, api_url, report_of
 from tesseract.storage.services import Kinesis as Stream
 from tesseract.storage.services import SignedHttp, invoke
@@ -36,11 +36,7 @@ class Http:
             raise BackendError(f"the API answered {status}: {answer[:200]!r}", operation="POST", key=dataset) from error
         if status in (401, 403):
             raise BackendError(f"AWS said no: {decoded.get('message', status)}", operation="POST", key=dataset)
-        if status == 404 and decoded.get("error"):
-            raise NotFoundError(str(decoded["error"]))
-        if status == 413:
-            raise InputError(str(decoded.get("error")))
-        return report_of(decoded, lines)
+        return report_of({"status": status, **decoded}, lines)
 
 
 class Direct:

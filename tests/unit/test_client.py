@@ -16,6 +16,7 @@ from tesseract.config.schema import parse
 from tesseract.errors import BackendError, InputError, NotFoundError, Throttled
 from tesseract.ingestion import client, transports
 from tesseract.ingestion.client import ATTEMPTS, CHUNK_BYTES, CHUNK_RECORDS, RECORD_BYTES, Line, Report, chunks, report_of, send
+from tesseract.ingestion.lambda_handler import NOT_WRITTEN
 from tesseract.ingestion.validators import Rejection
 
 DATASET = parse("datasets: {d: {group_by: [net, site.id], time_field: t, fields: {x: float}}}")["d"]
@@ -124,6 +125,22 @@ def test_what_was_throttled_is_sent_again_with_jitter(waits):
     assert 0 <= waits[0] <= 0.2 and 0 <= waits[1] <= 0.4  # noqa: PT018 - full jitter under a ceiling that doubles
 
 
+def test_only_what_was_not_written_is_sent_again(waits):
+    answers = iter([Report(1, [Rejection(1, "", "", NOT_WRITTEN), Rejection(2, "a", "x", "text")]), Report(1, [])])
+    sent = []
+
+    class Road:
+        by_group = False
+
+        def __call__(self, dataset, lines, group):
+            sent.append([entry.index for entry in lines])
+            return next(answers)
+
+    report = send(DATASET, [line(), line(), line()], Road())
+    assert sent == [[0, 1, 2], [1]]
+    assert report == Report(2, [Rejection(2, "a", "x", "text")])
+
+
 def test_patience_ends_with_the_error():
     cloud = Cloud(lambda lines: Throttled("slow"))
     with pytest.raises(Throttled):
@@ -150,8 +167,8 @@ def test_rejections_are_counted_in_the_input_and_in_its_order():
     [
         ({"errorMessage": "out of memory"}, BackendError),
         ({"message": None}, BackendError),
-        ({"error": "there is no dataset 'x' (known datasets: d)", "accepted": 0, "rejected": []}, NotFoundError),
-        ({"error": "not written, send it again: x", "accepted": 0, "rejected": []}, Throttled),
+        ({"status": 404, "error": "there is no dataset 'x' (known datasets: d)", "accepted": 0, "rejected": []}, NotFoundError),
+        ({"status": 503, "error": "not written, send it again: x", "accepted": 0, "rejected": []}, Throttled),
         ({"error": "the body is empty", "accepted": 0, "rejected": []}, InputError),
     ],
 )

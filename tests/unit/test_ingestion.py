@@ -338,7 +338,11 @@ def test_a_raw_item_has_no_trace_of_when_on_the_day_it_came(world):
 
 
 def test_a_direct_event_is_answered_without_an_envelope(world):
-    assert world.service.handle({"dataset": "plant", "records": [reading(), reading(1)]}, 28) == {"accepted": 2, "rejected": []}
+    assert world.service.handle({"dataset": "plant", "records": [reading(), reading(1)]}, 28) == {
+        "status": 200,
+        "accepted": 2,
+        "rejected": [],
+    }
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800", {"\udfff": 1}, [1], 10**400])
@@ -430,7 +434,7 @@ def test_the_entry_points_answer_and_log_one_line(world, monkeypatch):
     event = {"requestContext": {}, "rawPath": "/x", "pathParameters": {"dataset": "plant"}, "body": json.dumps(reading())}
     assert http_api.handler(event, context)["statusCode"] == 200
     direct = http_api.handler({"dataset": "plant", "records": [reading()]}, context)
-    assert direct == {"accepted": 1, "rejected": []}
+    assert direct == {"status": 200, "accepted": 1, "rejected": []}
     batch = {"Records": [{"kinesis": {"sequenceNumber": "1", "data": ""}}]}
     assert kinesis_stream.handler(batch, context) == {"batchItemFailures": []}
     assert logged == [
