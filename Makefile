@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE := node_modules/.package-lock.json
 INSTALLED := $(VENV)/.installed
+DEVELOP := $(VENV)/.develop
 LOG := .install.log
+COMPILE := -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint package bench lock clean
 .NOTPARALLEL:
@@ -15,24 +17,26 @@ help: ## list the targets
 demo: $(INSTALLED) $(NODE) ## a year of weather through a stage deployed to this laptop, every number checked (KEEP=1: leave it up)
 	@$(BIN)/python examples/demo.py
 
-test: $(INSTALLED) $(NODE) lint ## lint, then every test, the end-to-end one on a fresh laptop cloud among them
+test: $(DEVELOP) $(NODE) lint ## lint, then every test, the end-to-end one on a fresh laptop cloud among them
 	@$(BIN)/python -m tests.support.dynamodb_local
 	@echo "tests:"
 	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(ARGS)
 
-lint: $(INSTALLED) ## ruff, mypy --strict, the import contracts
+lint: $(DEVELOP) ## ruff, mypy --strict, the import contracts
 	@echo "lint: ruff, mypy, import-linter"
-	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy --no-error-summary && $(BIN)/lint-imports >$(LOG) || { cat $(LOG); exit 1; }
+	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports >$(LOG) || { cat $(LOG); exit 1; }
 
-package: $(INSTALLED) $(NODE) ## what would be deployed to AWS: packaged without credentials, measured, and linted by cfn-lint
+package: $(DEVELOP) $(NODE) ## what would be deployed to AWS: packaged without credentials, measured, and linted by cfn-lint
 	@$(BIN)/python -m tests.support.package
 
-bench: $(INSTALLED) $(NODE) ## the benchmarks, or a part of them: make bench ONLY=ingest
+bench: $(DEVELOP) ## the benchmarks, or a part of them: make bench ONLY=ingest
 	@$(BIN)/python -m benchmarks $(ONLY)
 
-lock: $(INSTALLED) ## make requirements.lock anew from pyproject.toml
-	@$(BIN)/uv pip compile pyproject.toml --extra local --group dev --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header --no-annotate -q -o requirements.lock
+lock: $(DEVELOP) ## make the two lock files anew from pyproject.toml, with the newest versions that it allows
+	@$(BIN)/uv pip compile pyproject.toml --extra local --group dev $(COMPILE) -o requirements-dev.lock --upgrade
+	@grep -oE '^[A-Za-z0-9._-]+==[^ ;]+' requirements-dev.lock >$(VENV)/versions.txt
+	@$(BIN)/uv pip compile pyproject.toml --extra local $(COMPILE) -o requirements.lock --upgrade -c $(VENV)/versions.txt
 
 clean: ## remove what make has made
 	rm -rf $(VENV) node_modules .serverless .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(LOG)
@@ -41,7 +45,14 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@echo "install: Python packages into $(VENV), each checked against its hash"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock >$(LOG) 2>&1 \
-		&& $(BIN)/python -m pip install -q --no-deps --no-build-isolation -e . >>$(LOG) 2>&1 || { tail -20 $(LOG); exit 1; }
+		&& $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . >>$(LOG) 2>&1 \
+		|| { tail -20 $(LOG); exit 1; }
+	@touch $@
+
+$(DEVELOP): requirements-dev.lock $(INSTALLED)
+	@echo "install: what tests, lint and packaging need besides"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock >$(LOG) 2>&1 \
+		|| { tail -20 $(LOG); exit 1; }
 	@touch $@
 
 $(NODE): package-lock.json

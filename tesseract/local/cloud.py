@@ -92,6 +92,8 @@ def _start(say: Say) -> Stack:
     with _step(say, f"MiniStack starts at {endpoint}"):
         environment = {"BIND_HOST": "127.0.0.1", "MINISTACK_HOST": "127.0.0.1", "GATEWAY_PORT": str(port)}
         environment |= {"TMPDIR": str(folder / "tmp"), "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+        # its MQTT listener would bind every interface; a log line for every call costs time
+        environment |= {"IOT_MTLS_ENABLED": "0", "LOG_LEVEL": "WARNING"}
         stack = _spawn(stack, "ministack", [sys.executable, "-m", "ministack"], environment)
         _wait(f"{endpoint}/_ministack/health", stack)
     with _step(say, f"the stand-in for DynamoDB's exports starts at {exports}"):
