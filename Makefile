@@ -20,7 +20,7 @@ demo: $(INSTALLED) $(NODE) ## a year of weather through a stage deployed to this
 test: $(DEVELOP) $(NODE) lint ## lint, then every test, the end-to-end one on a fresh laptop cloud among them
 	@$(BIN)/python -m tests.support.dynamodb_local
 	@echo "tests:"
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 lint: $(DEVELOP) ## ruff, mypy --strict, the import contracts
 	@echo "lint: ruff, mypy, import-linter"

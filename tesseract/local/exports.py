@@ -86,7 +86,7 @@ def refusal(body: Json, now: float, earliest: int | None, min_window: int) -> tu
     if start >= end:
         return "InvalidExportTimeException", "ExportFromTime must be before ExportToTime"
     if end > now or start < earliest:
-        return "InvalidExportTimeException", "the window is outside the table's restorable times"
+        return "InvalidExportTimeException", f"the window {start} to {end} is outside the restorable times {earliest} to {now:.3f}"
     if not min_window <= end - start <= MAX_WINDOW:
         return "InvalidExportTimeException", f"the window must be between {min_window} s and 24 h long"
     return None
