@@ -121,7 +121,7 @@ def test_the_good_records_of_a_batch_are_kept(demo):
         (["query", "weather", "JFK", "--start", "2013-01-02", "--end", "2013-01-01"], 1, "start"),
         (["query", "wether", "JFK", "--start", "2013-01-01", "--end", "2013-01-02"], 1, "weather"),
         (["query", "weather", "JFK", "--start", "yesterday"], 1, "yesterday"),
-        (["latest", "weather", "--stage", "nowhere"], 3, "nowhere"),
+        (["latest", "weather", "--stage", "nowhere"], 3, "credentials"),  # another stage is on AWS, and this shell has no keys
         (["sql", "select * from wether"], 1, "wether"),
         (["sql", "drop table weather"], 1, "select"),
         (["ingest", "weather", "no-such-file.csv"], 1, "no-such-file.csv"),
@@ -135,6 +135,12 @@ def test_a_wrong_command_line_ends_in_one_line_and_an_exit_code(demo, arguments,
     assert result.returncode == code, result.stderr
     assert said.lower() in result.stderr.lower()
     assert "Traceback" not in result.stderr
+
+
+def test_a_stage_that_is_not_there_is_named(demo):
+    result = demo.cli("latest", "weather", "--stage", "nowhere", **demo.stack().environment() | {"TESSERACT_STAGE": "nowhere"})
+    assert result.returncode == 1
+    assert "there is no stage 'nowhere'" in result.stderr
 
 
 def test_no_running_stack_is_said_in_one_line(demo, tmp_path):
