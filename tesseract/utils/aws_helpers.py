@@ -1,4 +1,4 @@
-"""boto3 clients, and the storage of a stage on AWS. Honours the standard AWS variables, AWS_ENDPOINT_URL among them."""
+"""AWS clients, and the storage of a stage on AWS. Honours the standard AWS variables, AWS_ENDPOINT_URL among them."""
 
 from __future__ import annotations
 
