@@ -63,6 +63,7 @@ class FastPath:
             if valid_time.tzinfo is None or (ref_time is not None and ref_time.tzinfo is None):
                 return None
             valid_time = valid_time.astimezone(UTC)
+            ref_time = None if ref_time is None else ref_time.astimezone(UTC)
             group = join_group(map(str, values[:count]))
             if valid_time > limit or "" in values[:count] or len(group) > MAX_GROUP_BYTES:
                 return None
@@ -73,7 +74,7 @@ class FastPath:
                     fields[name] = kept
         except (*BAD_JSON, _Slow, AttributeError, OverflowError):
             return None
-        return Record(group, valid_time, None if ref_time is None else ref_time.astimezone(UTC), fields)
+        return Record(group, valid_time, ref_time, fields)
 
 
 class _Slow(Exception):

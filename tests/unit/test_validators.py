@@ -341,3 +341,11 @@ def test_a_bad_line_leaves_the_others_alone():
 def test_a_body_that_is_none_of_these_is_refused_in_one_sentence(body):
     with pytest.raises(InputError, match="the body is"):
         split_body(body)
+
+
+def test_a_ref_time_outside_the_years_is_rejected_on_the_fast_road_too():
+    dataset = parse("datasets: {d: {group_by: g, time_field: t, ref_time_field: r, fields: {x: float}}}")["d"]
+    line = b'{"g": "a", "t": "2026-01-05T11:00:00Z", "r": "0001-01-01T00:00:00+01:00", "x": 1}'
+    decoded = Validator(dataset).decode([line], datetime(2026, 1, 6, tzinfo=UTC))
+    assert decoded.records == []
+    assert [(entry.field, entry.reason) for entry in decoded.rejected] == [("r", "the time is outside the years 1 to 9999")]
