@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tesseract.errors import BackendError, NotFoundError, Throttled
 from tesseract.storage.dynamodb import batches, translate
 from tesseract.storage.wire import NO_DELAY
-from tesseract.utils.aws_helpers import client
+from tesseract.utils.aws_helpers import client, region
 
 SEND_BATCH = 10
 LONGEST_CALL = 900  # seconds: the longest that a function may run
@@ -85,7 +85,7 @@ class SignedHttp:
         self._credentials = session.get_credentials()
         if self._credentials is None:
             raise BackendError("there are no AWS credentials", hint="set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret")
-        self._service, self._region = service, client("sts").meta.region_name
+        self._service, self._region = service, region(session)
         self._session = URLLib3Session(timeout=60, max_pool_connections=16, socket_options=NO_DELAY)
 
     def post(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from tesseract.errors import BackendError
+from tesseract.utils.aws_helpers import region as default_region
 
 ATTEMPTS = 4
 TIMEOUT = (5, 60)  # seconds to connect, to answer
@@ -57,7 +58,7 @@ class Wire:
         from botocore.session import get_session
 
         session = get_session()
-        self._region = region or session.get_config_variable("region") or os.environ.get("AWS_REGION") or "us-east-1"
+        self._region = region or default_region(session)
         configured = session.get_scoped_config().get("endpoint_url") if os.environ.get("AWS_PROFILE") else None
         found = endpoint or os.environ.get("AWS_ENDPOINT_URL_DYNAMODB") or os.environ.get("AWS_ENDPOINT_URL") or configured
         suffix = "amazonaws.com.cn" if self._region.startswith("cn-") else "amazonaws.com"

@@ -9,6 +9,11 @@ from typing import Any
 MAX_CONNECTIONS = 32
 
 
+def region(session: Any) -> str:
+    """The region to work in: as botocore is configured, else AWS_REGION, else us-east-1."""
+    return str(session.get_config_variable("region") or os.environ.get("AWS_REGION") or "us-east-1")
+
+
 @cache
 def client(service: str, read_timeout: int = 60) -> Any:
     """One shared client per service, and per seconds that an answer may take.
@@ -19,7 +24,6 @@ def client(service: str, read_timeout: int = 60) -> Any:
     from botocore.session import get_session
 
     session = get_session()
-    region = session.get_config_variable("region") or os.environ.get("AWS_REGION") or "us-east-1"
     config = Config(
         max_pool_connections=MAX_CONNECTIONS,
         retries={"mode": "standard", "max_attempts": 4},
@@ -27,7 +31,7 @@ def client(service: str, read_timeout: int = 60) -> Any:
         read_timeout=read_timeout,
         user_agent_extra="tesseract",
     )
-    return session.create_client(service, region_name=region, config=config)
+    return session.create_client(service, region_name=region(session), config=config)
 
 
 def stage_name() -> str:
