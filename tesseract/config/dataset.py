@@ -9,9 +9,13 @@ import msgspec
 
 from tesseract.utils.time_utils import from_micros
 
-FieldType = Literal["int", "float", "string", "bool"]
+FieldType = Literal["int", "float", "decimal", "string", "bool", "timestamp"]
+TimeFormat = Literal["iso8601", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns"]
+Revisions = Literal["last_write", "latest_ref", "all"]
 STATS = ("count", "sum", "avg", "std", "min", "max", "first", "last")
 DEFAULT_MAX_FUTURE = 3600
+DEFAULT_HISTORY = "P7D"
+INT64 = 2**63
 
 
 class Field(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -25,11 +29,20 @@ class Field(msgspec.Struct, frozen=True, omit_defaults=True):
     max: int | float | None = None
     unit: str = ""
     description: str = ""
+    scale: int = 0  # of a decimal: digits after the point
+    max_length: int | None = None  # of a string, in characters
+    enum: tuple[str | int | float, ...] = ()  # the only values there are, besides null
+    format: TimeFormat = "iso8601"  # of a timestamp
 
     @property
     def numeric(self) -> bool:
         """Whether aggregates cover it."""
-        return self.type in ("int", "float")
+        return self.type in ("int", "float", "decimal")
+
+    @property
+    def wide(self) -> bool:
+        """Whether it is an integer beyond 64 bits: its bounds say so, and its column has 38 digits."""
+        return self.type == "int" and any(bound is not None and not -INT64 <= bound < INT64 for bound in (self.min, self.max))
 
 
 class Level(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -73,6 +86,22 @@ class Dataset(msgspec.Struct, frozen=True, omit_defaults=True):
     fields: dict[str, Field] = {}
     max_future_seconds: int = DEFAULT_MAX_FUTURE
     description: str = ""
+    revisions: Revisions = "last_write"
+    time_format: TimeFormat = "iso8601"  # of the valid time and the ref time
+    time_zone: str = ""  # IANA name, of times without a zone; empty: such a time is rejected
+    on_invalid: Literal["reject", "null"] = "reject"  # what happens to a record with an invalid value in a field
+    records_path: str = ""  # where the records of an envelope lie; empty: the object is the record
+    retention: dict[str, dict[str, str]] = {}  # level → tier ("*": every tier) → ISO 8601 duration
+    history: str = DEFAULT_HISTORY  # how long versions of a manifest stay readable
+    partitions: int = 0  # hash buckets of groups that share a manifest; 0: every group has its own
+    tags: dict[str, str] = {}
+    applied_at: int = 0  # µs since 1970; 0: not applied yet
+    applied_by: str = ""
+
+    @property
+    def by_ref_time(self) -> bool:
+        """Whether the newest ref time wins, whatever the order of arrival; else the last put does."""
+        return self.revisions != "last_write"
 
     @property
     def buffer_ttl(self) -> timedelta:
