@@ -8,11 +8,11 @@ DEVELOP := $(VENV)/.develop
 LOG := .install.log
 COMPILE := -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint package bench lock clean
+.PHONY: help demo test test-localstack lint package bench lock clean
 .NOTPARALLEL:
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
 
 demo: $(INSTALLED) $(NODE) ## a year of weather through a stage deployed to this laptop, every number checked (KEEP=1: leave it up)
 	@$(BIN)/python examples/demo.py
@@ -21,6 +21,9 @@ test: $(DEVELOP) $(NODE) lint ## lint, then every test, the end-to-end one on a 
 	@$(BIN)/python -m tests.support.dynamodb_local
 	@echo "tests:"
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+
+test-localstack: $(DEVELOP) ## the contract and integration suites against LocalStack (AWS_ENDPOINT_URL=… pytest: against any other)
+	@$(BIN)/python -m tests.support.localstack $(VENV)/localstack $(ARGS)
 
 lint: $(DEVELOP) ## ruff, mypy --strict, the import contracts
 	@echo "lint: ruff, mypy, import-linter"
@@ -33,10 +36,11 @@ package: $(DEVELOP) $(NODE) ## what would be deployed to AWS: packaged without c
 bench: $(DEVELOP) ## the benchmarks, or a part of them: make bench ONLY=ingest
 	@$(BIN)/python -m benchmarks $(ONLY)
 
-lock: $(DEVELOP) ## make the two lock files anew from pyproject.toml, with the newest versions that it allows
+lock: $(DEVELOP) ## make the three lock files anew from pyproject.toml, with the newest versions that it allows
 	@$(BIN)/uv pip compile pyproject.toml --extra local --group dev $(COMPILE) -o requirements-dev.lock --upgrade
 	@grep -oE '^[A-Za-z0-9._-]+==[^ ;]+' requirements-dev.lock >$(VENV)/versions.txt
 	@$(BIN)/uv pip compile pyproject.toml --extra local $(COMPILE) -o requirements.lock --upgrade -c $(VENV)/versions.txt
+	@$(BIN)/uv pip compile --group localstack $(COMPILE) -o requirements-localstack.lock --upgrade
 
 clean: ## remove what make has made
 	rm -rf $(VENV) node_modules .serverless .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(LOG)

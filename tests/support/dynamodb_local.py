@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import shutil
 import socket
 import subprocess
-import tarfile
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support import npm_pack
+
 PACKAGE = "amplify-dynamodb-simulator@2.9.30"  # its own dependencies, 280 MB of them, are not needed to run the jar
 INTEGRITY = "sha512-xTeeRLvzEfqyd5lh3bH4c0kHvSHHmmhD5ZDsHFKAQ5g2Zl6JqlFdutaQhCLHzxEp6Ry1o7TB6niIoXuQAnSewQ=="
-HOME = Path(__file__).parents[2] / "node_modules" / ".cache" / "dynamodb-local"
 
 
 def install() -> Path:
-    """The folder of the jar; fetched once, checked against the hash above."""
-    if (HOME / "DynamoDBLocal.jar").exists():
-        return HOME
-    with tempfile.TemporaryDirectory() as folder:
-        command = ["npm", "pack", "--silent", "--json", PACKAGE, "--pack-destination", folder]
-        listing = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        tarball = Path(folder) / json.loads(listing)[0]["filename"]
-        digest = base64.b64encode(hashlib.sha512(tarball.read_bytes()).digest()).decode()
-        if f"sha512-{digest}" != INTEGRITY:
-            raise RuntimeError(f"{PACKAGE} is not the package that was reviewed: sha512-{digest}")
-        with tarfile.open(tarball) as archive:
-            members = [member for member in archive.getmembers() if member.name.startswith("package/emulator/")]
-            archive.extractall(folder, members, filter="data")
-        HOME.parent.mkdir(parents=True, exist_ok=True)
-        unpacked = Path(folder) / "package" / "emulator"
-        partial = HOME.with_suffix(f".{time.time_ns()}")
-        shutil.move(unpacked, partial)
-        try:
-            partial.rename(HOME)
-        except OSError:  # another worker was first
-            shutil.rmtree(partial)
-    return HOME
+    """The folder of the jar."""
+    return npm_pack.unpacked(PACKAGE, INTEGRITY, "emulator")
 
 
 @contextmanager
