@@ -5,7 +5,7 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from tesseract.config.manager import Configs
+from tesseract.config.cache import Configs
 from tesseract.processing.aggregates import AggregateProcessor
 from tesseract.processing.stream import run
 from tesseract.storage.aws import backend
@@ -32,6 +32,6 @@ def processor() -> AggregateProcessor:
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Decode, apply, and answer with the first record that must come again."""
-    answer = run(event, processor().process, configs(), backend(stage_name()).objects, utc_now)
+    answer = run(event, processor().process, configs(), backend(stage_name()).objects)
     logger.info("aggregated", records=len(event["Records"]), failures=answer["batchItemFailures"])
     return answer

@@ -5,7 +5,7 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from tesseract.config.manager import Configs
+from tesseract.config.cache import Configs
 from tesseract.processing.latest import LatestProcessor
 from tesseract.processing.stream import run
 from tesseract.storage.aws import backend
@@ -27,11 +27,11 @@ def configs() -> Configs:
 def processor() -> LatestProcessor:
     """Kept while the function is warm."""
     store = backend(stage_name())
-    return LatestProcessor(store.raw, store.live, configs(), utc_now)
+    return LatestProcessor(store.raw, store.live, Catalog(store.catalog, store.objects), configs(), utc_now)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Decode, apply, and answer with the first record that must come again."""
-    answer = run(event, processor().process, configs(), backend(stage_name()).objects, utc_now)
+    answer = run(event, processor().process, configs(), backend(stage_name()).objects)
     logger.info("latest", records=len(event["Records"]), failures=answer["batchItemFailures"])
     return answer

@@ -7,18 +7,18 @@ which belongs to no period: somebody else wrote it, and it must not hold up the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
-from tesseract.config.manager import Configs
+from tesseract.config.cache import Configs
+from tesseract.errors import DamagedError, UnknownDataset
 from tesseract.model import Change
 from tesseract.processing.changes import decode_batch
 from tesseract.storage.base import Objects
-from tesseract.storage.keys import quarantine_object
-from tesseract.utils.time_utils import iso_day
+from tesseract.storage.quarantine import STREAM, from_stream, write
+
+logger = logging.getLogger(__name__)
 
 
 def run(
@@ -26,18 +26,41 @@ def run(
     process: Callable[[list[Change]], str | None],
     configs: Configs,
     objects: Objects,
-    clock: Callable[[], datetime],
 ) -> dict[str, Any]:
     """The answer to Lambda: the first sequence number that must come again, or none.
 
     Lambda rewinds to the lowest failed record, so only that one is named.
     """
     batch = decode_batch(event)
-    known = {change.dataset for change in batch.changes if configs.knows(change.dataset)}
-    foreign = {change.sequence for change in batch.changes if change.dataset not in known}
-    poison = batch.poison + [record for record in event["Records"] if record["dynamodb"]["SequenceNumber"] in foreign]
-    for record in poison:  # an object each, by its number: one that comes again is written again, not twice
-        name = f"stream-{record['dynamodb']['SequenceNumber']}"
-        objects.put(quarantine_object("_stream", iso_day(clock()), name), msgspec.json.encode(record) + b"\n")
-    lowest = process([change for change in batch.changes if change.dataset in known])
+    known, damaged = _configured(batch.changes, configs)
+    foreign = {change.sequence for change in batch.changes if change.dataset not in known | damaged}
+    poison = [from_stream(record, "the item cannot be read: it is no record of a dataset") for record in batch.poison]
+    for record in event["Records"]:
+        if record["dynamodb"]["SequenceNumber"] in foreign:
+            poison.append(from_stream(record, "nobody has configured the dataset of the item's key"))
+    write(objects, STREAM, poison)
+    failed = [change.sequence for change in batch.changes if change.dataset in damaged]
+    first = process([change for change in batch.changes if change.dataset in known])
+    lowest = min([*failed, *([] if first is None else [first])], key=int, default=None)
     return {"batchItemFailures": [] if lowest is None else [{"itemIdentifier": lowest}]}
+
+
+def _configured(changes: Sequence[Change], configs: Configs) -> tuple[set[str], set[str]]:
+    """The datasets of a batch that are configured, and those whose configuration does not decode.
+
+    Changes of the latter come again until it is mended, for as long as the stream keeps them; the others of the batch go on.
+    """
+    newest: dict[str, int] = {}
+    for change in changes:
+        newest[change.dataset] = max(newest.get(change.dataset, 0), change.new.config_version if change.new else 0)
+    known, damaged = set(), set()
+    for name, version in newest.items():
+        try:
+            configs.get(name, version)
+            known.add(name)
+        except DamagedError as error:
+            logger.error("changes are kept back: %s", error)
+            damaged.add(name)
+        except UnknownDataset:
+            continue
+    return known, damaged

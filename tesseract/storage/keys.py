@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from urllib.parse import quote, unquote
@@ -11,7 +12,9 @@ from tesseract.config.dataset import Level
 from tesseract.config.tiers import UNITS, Unit
 from tesseract.utils.time_utils import from_iso, iso_day, iso_micros, iso_seconds
 
+_QUARANTINE = re.compile(r"quarantine/dataset=([^/]+)/date=(\d{4}-\d\d-\d\d)/([^/]+)\.ndjson")
 LATEST_SHARDS = 4
+HISTORY = "r#"  # begins the sort keys of revisions kept: greater than any valid time, which begins with a digit
 MAX_GROUP_BYTES = 450  # an object's key holds 1,024 bytes, and encodes the group once more; a sort key holds 1,024, too
 
 
@@ -50,6 +53,22 @@ def split_raw_key(pk: str, sk: str) -> tuple[str, str, datetime]:
     """(dataset, group, valid time) of a raw item's key."""
     dataset, group, _ = pk.split("#")
     return unquote(dataset), group, from_iso(sk)
+
+
+def history_key(dataset: str, group: str, valid_time: datetime, ref_time: datetime | None) -> tuple[str, str]:
+    """(pk, sk) of the item that keeps one revision, beside the current item and behind all of its day's."""
+    pk, sk = raw_key(dataset, group, valid_time)
+    return pk, f"{HISTORY}{sk}#{'' if ref_time is None else iso_micros(ref_time)}"
+
+
+def is_history(sk: str) -> bool:
+    """Whether a sort key of the raw table is that of a revision kept, not of a current item."""
+    return sk.startswith(HISTORY)
+
+
+def history_valid_time(sk: str) -> datetime:
+    """The valid time in a sort key made by `history_key`."""
+    return from_iso(sk.split("#")[1])
 
 
 def days_pk(dataset: str, group: str) -> str:
@@ -92,6 +111,16 @@ def worklist_key(pk: str, sk: str) -> tuple[str, str]:
 def config_pk(dataset: str) -> str:
     """The versions of a dataset's configuration: catalog table, sort key `version_sk`."""
     return f"config#{encode(dataset)}"
+
+
+def config_objects(dataset: str) -> str:
+    """Where the bucket's copies of all versions of a dataset's configuration lie."""
+    return f"config/{encode(dataset)}/"
+
+
+def config_object(dataset: str, version: str = "") -> str:
+    """The bucket's copy of a configuration: of the version with that sort key, else of the newest."""
+    return f"{config_objects(dataset)}{version}.json" if version else f"config/{encode(dataset)}.json"
 
 
 def manifest_pk(dataset: str, level: str, group: str) -> str:
@@ -147,6 +176,12 @@ def segment_object(dataset: str, level: str, group: str, tier: str, label: str, 
 def quarantine_object(dataset: str, day: str, name: str) -> str:
     """Where records lie that could be neither accepted nor answered."""
     return f"quarantine/dataset={encode(dataset)}/date={day}/{name}.ndjson"
+
+
+def split_quarantine_object(key: str) -> tuple[str, str, str] | None:
+    """(dataset, day, name) of a quarantine object's key; None where it is none."""
+    match = _QUARANTINE.fullmatch(key)
+    return None if match is None else (unquote(match[1], errors="surrogatepass"), match[2], match[3])
 
 
 def days_between(start: datetime, end: datetime) -> Iterator[str]:

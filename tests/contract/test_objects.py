@@ -31,3 +31,10 @@ def test_deleting_twice_is_no_error(objects):
     objects.delete("a")
     objects.delete("a")
     assert list(objects.list("a")) == []
+
+
+def test_putting_again_replaces_the_whole_object(objects):
+    objects.put("a", b"0123456789")
+    objects.put("a", b"01")
+    assert objects.get("a") == b"01"
+    assert [info.bytes for info in objects.list("a")] == [2]
