@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tesseract.errors import InputError, NotFoundError
+from tesseract.errors import DamagedError, InputError, NotFoundError
 from tesseract.utils.aws_helpers import stage_name
 from tesseract.utils.time_utils import iso_seconds, parse_time, utc_now
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from tesseract.config.dataset import Dataset, Level
+    from tesseract.ingestion.producer import Producer
+    from tesseract.ingestion.validators import Rejection
     from tesseract.query.catalog import Group, Lookup
     from tesseract.query.engine import Engine
     from tesseract.query.results import Result
@@ -26,18 +28,33 @@ if TYPE_CHECKING:
 Time = datetime | str | None
 T = TypeVar("T")
 _STAGE = re.compile(r"^[a-z][a-z0-9-]{0,31}$")
+_BUCKET = re.compile(r"^tesseract-([a-z][a-z0-9-]{0,31})-\d{12}-archive$")
 
 
 def connect(stage: str | None = None, bucket: str | None = None) -> Store:
-    """The store of a stage: TESSERACT_STAGE where none is named, else `local`. `bucket` overrides the archive's bucket.
+    """The store of a stage: the one named, else the one that `bucket` belongs to, else TESSERACT_STAGE, else `local`.
 
-    Honours the standard AWS variables. For stage `local` without AWS_ENDPOINT_URL it finds the laptop cloud that runs, and points
-    this process at it. Calls AWS at most for the account's number. Raises NotFoundError where no laptop cloud runs.
+    `bucket` is the archive's; its name, `tesseract-{stage}-{account}-archive`, is enough to find the stage, and with it no call is
+    needed to find the account. Honours the standard AWS variables. For stage `local` without AWS_ENDPOINT_URL it finds the laptop
+    cloud that runs, and points this process at it. Raises InputError where stage and bucket do not belong together or the
+    bucket's name tells no stage, NotFoundError where no laptop cloud runs.
     """
     from tesseract.storage.aws import backend
 
-    stage = use_stage(stage)
+    stage = use_stage(_stage_of(bucket, stage) if bucket else stage)
     return Store(backend(stage, bucket), stage)
+
+
+def _stage_of(bucket: str, stage: str | None) -> str:
+    """The stage of an archive bucket."""
+    match = _BUCKET.match(bucket)
+    if stage is None and match is None:
+        raise InputError(
+            f"the bucket {bucket!r} tells no stage", hint="a stage's is tesseract-{stage}-{account}-archive; or name the stage"
+        )
+    if stage and match and match[1] != stage:
+        raise InputError(f"the bucket {bucket!r} is of stage {match[1]!r}, not {stage!r}", hint="name one of them")
+    return stage or (match[1] if match else "")
 
 
 def use_stage(stage: str | None) -> str:
@@ -63,7 +80,7 @@ class Store:
     """
 
     def __init__(self, backend: Backend, stage: str = "memory", clock: Callable[[], datetime] = utc_now) -> None:
-        from tesseract.config.manager import Configs
+        from tesseract.config.cache import Configs
         from tesseract.query.catalog import Lookup
         from tesseract.storage.catalog import Catalog
 
@@ -136,14 +153,47 @@ class Store:
             return latest.all(config, self._clock())
         return [latest.one(config, group_key(config, group), self._clock())]
 
-    def put(self, dataset: str, records: Iterable[dict[str, Any]]) -> dict[str, Any]:
-        """Send records to the stage's ingestion: `{"accepted": n, "rejected": [{index, field, value, reason}, …]}`.
+    def put(self, dataset: str, data: Any) -> dict[str, Any]:
+        """Send records to the stage's ingestion: `{"accepted": n, "rejected": [{index, field, value, reason, hint}, …]}`.
 
-        A record that is sent twice is stored once; one with the group and the time of another replaces it.
+        `data` is a dict, an iterable of dicts, or a table: pyarrow, pandas, Polars, or anything else that hands out Arrow data. It
+        is sent in order and in bounded memory; `index` counts records or rows from 0. A record that is sent twice is stored once;
+        one with the group and the time of another replaces it. `warnings` is there where the stage has any. Raises Undelivered
+        where it ends in between.
         """
-        from tesseract.ingestion.client import send_direct
+        from tesseract.ingestion.client import transport_of
+        from tesseract.ingestion.put import put
 
-        return send_direct(self.stage, dataset, list(records))
+        return put(transport_of("direct", self.stage), self.dataset(dataset), data)
+
+    def producer(
+        self,
+        dataset: str,
+        *,
+        via: str = "direct",
+        flush_seconds: float = 1.0,
+        queue: int = 10_000,
+        close_seconds: float = 60.0,
+        on_reject: Callable[[dict[str, Any], Rejection], None] | None = None,
+    ) -> Producer:
+        """A sender for programs that emit readings one by one: `with store.producer("weather") as p: p.send({…})`.
+
+        Records are sent in the background, at the latest `flush_seconds` after they came, in their order. At most `queue` of them
+        wait; then `send` blocks. `on_reject(record, rejection)` is called for what the stage refuses. Leaving the block sends what
+        is left, for at most `close_seconds`, and raises Undelivered with the records that did not arrive. `via`: direct, http, or
+        kinesis, where nobody answers and accepted means that the stream has it.
+        """
+        from tesseract.ingestion.client import transport_of
+        from tesseract.ingestion.producer import Producer
+
+        return Producer(
+            self.dataset(dataset),
+            transport_of(via, self.stage),
+            flush_seconds=flush_seconds,
+            queue=queue,
+            close_seconds=close_seconds,
+            on_reject=on_reject,
+        )
 
     def sql(self, text: str) -> pa.Table:
         """The answer to one SQL statement. Tables: each dataset by its name, each level as `<dataset>_<level>`, all groups and all
@@ -151,12 +201,21 @@ class Store:
         """
         from tesseract.query import sql
 
-        known = sql.views(self.dataset(name) for name in self.datasets())
+        known = sql.views(self._undamaged())
         return sql.run(text, known, lambda view: self.query(view.dataset.name, level=view.level.name if view.level else "raw"))
 
     def datasets(self) -> list[str]:
         """The names of all datasets."""
         return self._ask(self.catalog.dataset_names)
+
+    def _undamaged(self) -> Iterator[Dataset]:
+        """The configurations of all datasets but those that do not decode: one must not keep the others from being read."""
+        for name in self.datasets():
+            try:
+                found = self.dataset(name)
+            except DamagedError:
+                continue
+            yield found
 
     def groups(self, dataset: str) -> list[str]:
         """The groups of a dataset that archive or stream know, as `query` takes them."""

@@ -95,6 +95,7 @@ class Dataset(msgspec.Struct, frozen=True, omit_defaults=True):
     history: str = DEFAULT_HISTORY  # how long versions of a manifest stay readable
     partitions: int = 0  # hash buckets of groups that share a manifest; 0: every group has its own
     tags: dict[str, str] = {}
+    shortest_ttl_hours: int = 0  # the shortest buffer_ttl_hours of any version; 0: the present one is
     applied_at: int = 0  # µs since 1970; 0: not applied yet
     applied_by: str = ""
 
@@ -107,6 +108,11 @@ class Dataset(msgspec.Struct, frozen=True, omit_defaults=True):
     def buffer_ttl(self) -> timedelta:
         """How long after its valid time a raw item stays in the buffer, at least."""
         return timedelta(hours=self.buffer_ttl_hours)
+
+    @property
+    def shortest_ttl(self) -> timedelta:
+        """How long after its valid time a raw item stayed in the buffer under every version: before that, none can have expired."""
+        return timedelta(hours=self.shortest_ttl_hours or self.buffer_ttl_hours)
 
     @property
     def group_columns(self) -> tuple[str, ...]:

@@ -1,132 +1,154 @@
-"""The life of a configuration: plan a change, apply it as a new version, read it through a cache that is 60 s old at most."""
+"""The life of a configuration: plan a change, apply it as a new version, go back to the body of a former one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Protocol
 
-import msgspec
+from msgspec.structs import replace
 
-from tesseract.config.dataset import Dataset, Level
-from tesseract.errors import ConditionFailed, ConfigError, UnknownDataset
+from tesseract.config.cache import CACHE, ConfigReader
+from tesseract.config.changes import BACKFILL, REFUSED, Change, compare
+from tesseract.config.dataset import STATS, Dataset, Level, encode_dataset
+from tesseract.config.lives import begins_anew
+from tesseract.config.tiers import MERGED_LEVELS, UNITS
+from tesseract.errors import ConditionFailed, ConfigError, NotFoundError
 from tesseract.utils.time_utils import to_micros
 
-CACHE = timedelta(seconds=60)
+MARGIN = timedelta(seconds=60)  # what the put of a version may take, and clocks may differ by
+RESERVED = "datasets"  # the bucket's config/datasets.json lists all of them
+SHORT = 12  # characters of a hash that people are shown
 
 
-class ConfigStore(Protocol):
-    """Where versions of configurations are kept (storage.catalog)."""
+class ConfigStore(ConfigReader, Protocol):
+    """Where versions of configurations are kept (storage.configurations)."""
 
-    def dataset_names(self) -> list[str]:
-        """All datasets, in order."""
-
-    def dataset(self, name: str, version: int | None = None) -> Dataset | None:
-        """One version, the newest by default."""
+    def versions(self, name: str) -> list[Dataset]:
+        """All versions of a dataset, oldest first; none where it does not exist."""
 
     def put_dataset(self, dataset: Dataset, now: datetime) -> None:
         """Add a version. Raises ConditionFailed where it exists."""
 
+    def publish(self, name: str) -> None:
+        """Bring the copies in the bucket up to date. Doing it again changes nothing."""
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What applying a configuration would do. `refusals` says why it will not be done."""
+    """What applying a configuration would do: the version that it would become, and every change with its verdict."""
 
-    dataset: Dataset  # with its version and live_from set
-    changes: tuple[str, ...]
-    refusals: tuple[str, ...] = ()
+    dataset: Dataset  # with version, live_from and shortest_ttl_hours set
+    before: Dataset | None
+    changes: tuple[Change, ...] = ()
+    faults: tuple[str, ...] = ()  # why there can be no such dataset at all
 
     @property
     def verdict(self) -> str:
-        """`new`, `unchanged`, `changed` or `refused`."""
+        """`new`, `unchanged`, `compatible`, `needs backfill` or `refused`: the gravest of its changes'."""
         if self.refusals:
             return "refused"
+        if self.before is None:
+            return "new"
         if not self.changes:
             return "unchanged"
-        return "new" if self.dataset.version == 1 else "changed"
+        return BACKFILL if any(change.verdict == BACKFILL for change in self.changes) else "compatible"
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """Why it will not be done, one sentence each."""
+        return self.faults + tuple(f"{change} is refused: {change.why}" for change in self.changes if change.verdict == REFUSED)
 
 
-def plan(old: Dataset | None, wanted: Dataset, now: datetime) -> Plan:
-    """How `wanted` follows on `old`. Pure.
+def plan(versions: Sequence[Dataset], wanted: Dataset, now: datetime) -> Plan:
+    """How `wanted` follows on `versions`, all there are, oldest first. Pure; the version is one more where something changes.
 
-    What records and numbers mean may not change yet: the group, the times, the fields and the statistics of a level stay as they
-    were first applied. A level that is added counts from when every writer knows of it (60 s of cache) and every record that may
-    already be there, stamped ahead of the clock, has passed.
+    A level that is added, or that shows what its stored numbers lack, begins a new life: it counts from when every writer knows
+    of it (60 s of cache, and a margin) and every record that may already be there, stamped ahead of the clock, has passed.
     """
+    old = versions[-1] if versions else None
+    shortest = min((version.buffer_ttl_hours for version in (*versions, wanted)), default=0)
+    plain = replace(_content(wanted), shortest_ttl_hours=shortest if shortest < wanted.buffer_ttl_hours else 0)
     if old is None:
-        levels = tuple(msgspec.structs.replace(level, live_from=None) for level in wanted.levels)
-        return Plan(msgspec.structs.replace(wanted, version=1, levels=levels), ("new dataset",))
-    refusals = tuple(
-        f"{name} cannot change once a dataset exists: give the new meaning a new dataset name"
-        for name in ("group_by", "time_field", "ref_time_field", "unknown_fields", "fields")
-        if getattr(old, name) != getattr(wanted, name)
-    )
-    refusals += tuple(
-        f"the statistics of level {level.name} cannot change once it exists"
-        for level in wanted.levels
-        if (before := old.level(level.name)) is not None and before.stats != level.stats
-    )
-    horizon = max(old.max_future_seconds, wanted.max_future_seconds)
-    live_from = to_micros(now + CACHE + timedelta(seconds=horizon))
-    levels = tuple(_next_level(old.level(level.name), level, live_from) for level in wanted.levels)
-    new = msgspec.structs.replace(wanted, version=old.version, levels=levels)
-    changes = tuple(
-        f"{name}: {getattr(old, name)!r} → {getattr(new, name)!r}"
-        for name in ("buffer_ttl_hours", "ladder", "levels", "max_future_seconds", "description")
-        if getattr(old, name) != getattr(new, name)
-    )
-    if changes and not refusals:
-        new = msgspec.structs.replace(new, version=old.version + 1)
-    return Plan(new, changes, refusals)
+        faults = (f"the name {RESERVED!r} is taken: give the dataset another",) if wanted.name == RESERVED else ()
+        return Plan(replace(plain, version=1), None, (), faults)
+    changes = compare(versions, wanted)
+    horizon = max(version.max_future_seconds for version in (*versions, wanted))
+    live_from = to_micros(now + CACHE + MARGIN + timedelta(seconds=horizon))
+    reborn = begins_anew(versions, wanted)
+    kept = {level.name: level for level in old.levels if level.name not in reborn}
+    levels = tuple(_next_level(kept.get(level.name), level, live_from) for level in plain.levels)
+    refused = any(change.verdict == REFUSED for change in changes)
+    version = old.version + 1 if changes and not refused else old.version
+    return Plan(replace(plain, version=version, levels=levels), old, changes)
 
 
 def _next_level(old: Level | None, wanted: Level, live_from: int) -> Level:
-    """A level keeps its life; one that is added, also one that was there before, begins a new one."""
-    return msgspec.structs.replace(wanted, live_from=live_from if old is None else old.live_from)
+    """A level keeps its life; one that is added, also one that was there before, begins a new one. A merged level has none."""
+    if wanted.name in MERGED_LEVELS:
+        return wanted
+    return replace(wanted, live_from=live_from if old is None else old.live_from)
 
 
-def apply(store: ConfigStore, wanted: Dataset, now: datetime) -> Plan:
-    """Plan against what is stored, and write the new version. Raises ConfigError on a refusal or a race."""
-    planned = plan(store.dataset(wanted.name), wanted, now)
+def apply(store: ConfigStore, wanted: Dataset, now: datetime, by: str = "") -> Plan:
+    """Plan against what is stored, write the new version, publish it. `by` is who does it.
+
+    A configuration that is in force already is only published again, where the bucket's copy is behind. Raises ConfigError on a
+    refusal, and where somebody else applied at the same time; nothing is written then.
+    """
+    planned = plan(store.versions(wanted.name), wanted, now)
     if planned.refusals:
         raise ConfigError(f"dataset {wanted.name}: {'; '.join(planned.refusals)}", planned.refusals)
     if planned.verdict != "unchanged":
-        try:
-            # two people apply at once: both planned version n+1, the second put finds it there
-            store.put_dataset(planned.dataset, now)
-        except ConditionFailed as error:
-            raise ConfigError(
-                f"dataset {wanted.name}: somebody applied version {planned.dataset.version} at the same time; look and apply again"
-            ) from error
+        planned = Plan(replace(planned.dataset, applied_at=to_micros(now), applied_by=by), planned.before, planned.changes)
+        _put(store, planned.dataset, now)
+    store.publish(wanted.name)
     return planned
 
 
-class Configs:
-    """Cached reads. A change of another process is seen within 60 s; an unknown name is never answered from the cache."""
+def _put(store: ConfigStore, dataset: Dataset, now: datetime) -> None:
+    try:
+        # two people apply at once: both planned version n+1, the second put finds it there
+        store.put_dataset(dataset, now)
+    except ConditionFailed as error:
+        if store.dataset(dataset.name, dataset.version) == dataset:
+            return  # our own: its answer was lost, and the put was sent again
+        fault = f"somebody applied version {dataset.version} at the same time, and this was not applied: look, and apply again"
+        raise ConfigError(f"dataset {dataset.name}: {fault}", (fault,)) from error
 
-    def __init__(self, store: ConfigStore, clock: Callable[[], datetime]) -> None:
-        self._store = store
-        self._clock = clock
-        self._cache: dict[str, tuple[datetime, Dataset]] = {}
 
-    def get(self, name: str, at_least: int = 0) -> Dataset:
-        """The newest version of a dataset, at least version `at_least`. Raises UnknownDataset."""
-        now = self._clock()
-        cached = self._cache.get(name)
-        if cached and now - cached[0] < CACHE and cached[1].version >= at_least:
-            return cached[1]
-        dataset = self._store.dataset(name)
-        if dataset is None:
-            known = ", ".join(self._store.dataset_names()) or "none yet"
-            raise UnknownDataset(f"there is no dataset {name!r}", hint=f"known datasets: {known}")
-        self._cache[name] = (now, dataset)
-        return dataset
+def former(store: ConfigStore, name: str, version: int) -> Dataset:
+    """What version `version` said, as something to apply. Raises NotFoundError."""
+    found = store.dataset(name, version)
+    if found is None:
+        newest = store.dataset(name)
+        hint = f"versions 1 to {newest.version}" if newest else f"known datasets: {', '.join(store.dataset_names()) or 'none yet'}"
+        raise NotFoundError(f"dataset {name} has no version {version}" if newest else f"there is no dataset {name!r}", hint=hint)
+    return _content(found)
 
-    def knows(self, name: str) -> bool:
-        """Whether there is such a dataset."""
-        try:
-            self.get(name)
-        except UnknownDataset:
-            return False
-        return True
+
+def rollback(store: ConfigStore, name: str, version: int, now: datetime, by: str = "") -> Plan:
+    """Apply what a former version said as a new version, under the same verdicts. Raises as `apply` does, and NotFoundError."""
+    return apply(store, former(store, name, version), now, by)
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """The hash of what a configuration says, in hexadecimal: the same for the same body, whoever applied it, whenever."""
+    return sha256(encode_dataset(_content(dataset))).hexdigest()
+
+
+def _content(dataset: Dataset) -> Dataset:
+    """What a configuration says, without what applying adds, in one canonical form."""
+    levels = sorted(dataset.levels, key=lambda level: UNITS[level.name].rank)
+    return replace(
+        dataset,
+        version=0,
+        levels=tuple(Level(level.name, {stat: level.stats[stat] for stat in STATS if stat in level.stats}) for level in levels),
+        tags=dict(sorted(dataset.tags.items())),
+        retention={level: dict(sorted(tiers.items())) for level, tiers in sorted(dataset.retention.items())},
+        shortest_ttl_hours=0,
+        applied_at=0,
+        applied_by="",
+    )

@@ -1,286 +1,217 @@
-"""What a user may write about datasets, and its translation into the complete form that the functions read (config.dataset).
+"""What a user writes about datasets, read: checked, and translated into the complete form that the functions read (config.dataset).
 
-One document, JSON or YAML: `{"datasets": {NAME: {…}}}`. Every fault is reported at once, with its path, its value and what
-would be right.
+A document is JSON or YAML: `{"datasets": {NAME: {…}}}`. Every fault of every document is reported at once, with its line, its
+path, its value and what would be right; a broken dataset does not hide the faults of another.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
-from datetime import timedelta
-from pathlib import Path
-from typing import Annotated, Any, Literal
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from pathlib import Path as File
+from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
-from pydantic import Field as Spec
+from pydantic import ValidationError
 
-from tesseract.config.dataset import DEFAULT_MAX_FUTURE, STATS, Dataset, Field, Level
-from tesseract.config.tiers import DEFAULT_LADDER, LIVE_LEVELS, TIERS, UNITS, ladder_faults
+from tesseract.config.checks import check
+from tesseract.config.dataset import STATS, Dataset, Field, Level
+from tesseract.config.faults import nearest, nearest_word, place, sentence, shown
+from tesseract.config.models import DatasetConfig, FieldConfig, json_schema
+from tesseract.config.tiers import DEFAULT_LADDER, LEVELS
+from tesseract.config.values import DATASET_NAME, ladder_of
+from tesseract.config.yaml_lines import Path, load
 from tesseract.errors import ConfigError
 from tesseract.utils.time_utils import parse_duration
 
-Stat = Literal["count", "sum", "avg", "std", "min", "max", "first", "last"]
-LevelName = Literal["hourly", "daily"]
-Name = Annotated[str, Spec(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
-LONGEST_FUTURE = timedelta(days=36525)
-MAX_NAME = 255
-RESERVED = ("valid_time", "ref_time", "period_start", "rows")
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class FieldConfig(_Strict):
-    """One value of a record. `temp: float` is short for `temp: {type: float}`."""
-
-    type: Literal["int", "float", "string", "bool"] = Spec(description="int fits 64 bits; float is the nearest double")
-    path: str | None = Spec(None, description="where the value lies in the record, dotted; default: the field's name")
-    missing: tuple[str | int | float, ...] = Spec((), description='sentinels that mean null, such as "NA" or -9999.9')
-    required: bool = Spec(False, description="a record without it, or with null in it, is rejected")
-    min: int | float | None = Spec(None, description="a smaller value is rejected")
-    max: int | float | None = Spec(None, description="a greater value is rejected")
-    unit: str = Spec("", description="for people and result metadata, such as m/s")
-    description: str = ""
-
-    @field_validator("missing", mode="before")
-    @classmethod
-    def _no_truth(cls, value: Any) -> Any:
-        if isinstance(value, list) and any(isinstance(sentinel, bool) for sentinel in value):
-            raise ValueError("true and false are no sentinels; YAML reads no, off, yes and on as these: quote the word")
-        return value
-
-    @model_validator(mode="after")
-    def _range(self) -> FieldConfig:
-        if (self.min is not None or self.max is not None) and self.type not in ("int", "float"):
-            raise ValueError(f"min and max are for numbers, not for type {self.type}")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min} is greater than max {self.max}")
-        return self
-
-
-class DatasetConfig(_Strict):
-    """One dataset."""
-
-    description: str = ""
-    group_by: str | tuple[str, ...] = Spec("sensorId", description="what a series belongs to: one field or several, dotted paths")
-    time_field: str = Spec("validTime", description="when the value holds")
-    ref_time_field: str = Spec("refTime", description="when it was recorded or issued; may be absent from records")
-    max_future: str = Spec("PT1H", description="how far ahead of the clock a valid time may lie, ISO 8601 duration")
-    unknown_fields: Literal["keep", "drop", "reject"] | None = Spec(
-        None, description="what happens to values that no field declares; default: reject, or keep where no fields are declared"
-    )
-    buffer_ttl_hours: int = Spec(168, ge=1, le=24 * 365 * 10, description="how long a record stays in the buffer after its time")
-    archive_schedule: dict[str, str] | None = Spec(
-        None, description="the ladder of tiers", examples=[{"buffer_to_daily": "P1D", "daily_to_monthly": "P1M"}]
-    )
-    aggregations: dict[LevelName, tuple[Stat, ...] | dict[Stat, Literal["*"] | tuple[str, ...]]] = Spec(
-        default_factory=dict, description='per level: a list of statistics, or a map statistic → fields ("*" for all numbers)'
-    )
-    fields: dict[str, FieldConfig] = Spec(default_factory=dict, description="declared values; none: scalars are taken as they come")
-
-    @field_validator("fields", mode="before")
-    @classmethod
-    def _shorthand(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: {"type": spec} if isinstance(spec, str) else spec for name, spec in value.items()}
-        return value
-
-    @field_validator("max_future")
-    @classmethod
-    def _duration(cls, value: str) -> str:
-        try:
-            if parse_duration(value) <= LONGEST_FUTURE:
-                return value
-        except OverflowError:
-            pass
-        raise ValueError(f"it is longer than {LONGEST_FUTURE.days} days")
-
-    @field_validator("archive_schedule")
-    @classmethod
-    def _ladder(cls, value: dict[str, str] | None) -> dict[str, str] | None:
-        if value is not None:
-            _ladder_of(value)
-        return value
-
-    @model_validator(mode="after")
-    def _references(self) -> DatasetConfig:
-        faults = [f"{name!r} is reserved, name the field otherwise and give its path" for name in self.fields if _reserved(name)]
-        faults += [f"{name!r} is a group_by field already" for name in self.fields if name in _names(self.group_by)]
-        faults += [
-            f"{name[:20]!r}: a field's name has 1 to {MAX_NAME} characters" for name in self.fields if not 0 < len(name) <= MAX_NAME
-        ]
-        if not _names(self.group_by):
-            faults.append("group_by needs at least one field")
-        faults += [f"{name!r} is reserved, results use it" for name in _names(self.group_by) if _reserved(name)]
-        paths = [*_names(self.group_by), self.time_field, self.ref_time_field]
-        paths += [spec.path or name for name, spec in self.fields.items() if name not in _names(self.group_by)]
-        faults += [f"{path!r} is read twice; every value of a record has one meaning" for path in _twice(paths)]
-        for level, stats in self.aggregations.items():
-            for stat, names in stats.items() if isinstance(stats, dict) else ():
-                faults += [f"aggregations.{level}.{stat}: {fault}" for name in names for fault in self._aggregated(name)]
-        if faults:
-            raise ValueError("; ".join(faults))
-        return self
-
-    def _aggregated(self, name: str) -> list[str]:
-        if name == "*" or (not self.fields):
-            return []
-        if name not in self.fields:
-            return [f"there is no field {name!r}{_nearest(name, list(self.fields))}"]
-        if self.fields[name].type not in ("int", "float"):
-            return [f"field {name!r} is of type {self.fields[name].type}, aggregates are of numbers"]
-        return []
-
-
-class Configuration(_Strict):
-    """A configuration document: datasets by name."""
-
-    datasets: dict[Name, DatasetConfig] = Spec(min_length=1)
+__all__ = ["json_schema", "parse", "parse_file", "parse_files"]
+Fault = tuple[Path, str]  # where in the document, and the sentence
 
 
 def parse(text: str, source: str = "configuration") -> dict[str, Dataset]:
-    """The datasets of a YAML or JSON document, at version 0. Raises ConfigError with every fault."""
-    try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2013-99-99
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{source} is neither YAML nor JSON{place}: {getattr(error, 'problem', error)}") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f'{source} holds no mapping; it should begin with "datasets:"')
-    try:
-        configuration = Configuration.model_validate(document)
-    except ValidationError as error:
-        faults = _sentences(error)
-        raise ConfigError(f"{source}: {'; '.join(faults)}", faults) from error
-    return {name: _complete(name, config) for name, config in configuration.datasets.items()}
+    """The datasets of a YAML or JSON document, at version 0. Raises ConfigError with every fault; `source` is its name in them."""
+    return _together([(source, text)])
 
 
-def parse_file(path: Path) -> dict[str, Dataset]:
+def parse_file(path: File) -> dict[str, Dataset]:
     """`parse` on a file. Raises ConfigError where it cannot be read."""
-    try:
-        return parse(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"the configuration file {path} cannot be read: {reason}") from error
+    return parse_files([path])
 
 
-def json_schema() -> str:
-    """The JSON Schema of a configuration document, as published under schemas/."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Configuration.model_json_schema()}
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+def parse_files(paths: Iterable[File]) -> dict[str, Dataset]:
+    """The datasets of several files, each dataset in one of them. Raises ConfigError with every fault of all of them."""
+    texts, faults = [], []
+    for path in paths:
+        try:
+            texts.append((str(path), path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            faults.append(f"the configuration file {path} cannot be read: {reason}")
+    return _together(texts, faults)
+
+
+def _together(texts: Iterable[tuple[str, str]], faults: Iterable[str] = ()) -> dict[str, Dataset]:
+    found, datasets, places = list(faults), {}, dict[str, str]()
+    for source, text in texts:
+        try:
+            document = load(text, source)
+        except ConfigError as error:
+            found += error.faults
+            continue
+        configs, wrong = _document(document.data)
+        for path, fault in sorted((*document.faults, *wrong), key=lambda one: document.line(one[0]) or 0):
+            found.append(f"{place(source, document.line(path), _written(document.data, path))}: {fault}")
+        for name, config in configs.items():
+            here = place(source, document.line(("datasets", name)), ("datasets", name))
+            if name in places:
+                found.append(f"{here}: it is a dataset of {places[name].partition(': ')[0]} already; a dataset stands in one place")
+            places.setdefault(name, here)
+            if config is not None:
+                datasets[name] = config
+    if found:
+        found = list(dict.fromkeys(found))
+        raise ConfigError("; ".join(found), tuple(found))
+    return {name: _complete(name, config) for name, config in datasets.items()}
+
+
+def _document(data: Any) -> tuple[dict[str, DatasetConfig | None], list[Fault]]:
+    """The datasets of a document by name, None where one is not understood, and all that is wrong."""
+    if not isinstance(data, dict):
+        return {}, [((), 'it holds no mapping; it should begin with "datasets:"')]
+    faults: list[Fault] = [
+        ((key,), f"there is no such setting{nearest(str(key), ['datasets'])}") for key in data if key not in ("datasets", "$schema")
+    ]
+    body = data.get("datasets")
+    if not isinstance(body, dict) or not body:
+        return {}, [*faults, (("datasets",), "it should be a map of datasets by name" if "datasets" in data else "it is missing")]
+    configs = {}
+    for name, raw in body.items():
+        if not isinstance(name, str) or not re.match(DATASET_NAME, name):
+            fault = f"{shown(name)} should begin with a letter and have letters, digits, _ and -, at most 64"
+            faults.append((("datasets", name), fault))
+        configs[str(name)], wrong = _dataset(raw)
+        faults += [(("datasets", name, *path), fault) for path, fault in wrong]
+    return configs, faults
+
+
+def _dataset(raw: Any) -> tuple[DatasetConfig | None, list[Fault]]:
+    """One dataset and its faults. What is wrong in itself is left out, so that the rest can be checked in the same go."""
+    faults: list[Fault] = []
+    broken: set[Path] = set()
+    while True:
+        try:
+            config = DatasetConfig.model_validate(_without(raw, broken))
+        except ValidationError as error:
+            found = error.errors()
+            new = {_stop(raw, fault["loc"]) for fault in found} - broken
+            if not broken:  # later rounds find what leaving out has made
+                faults = [_fault(fault) for fault in found]
+                new |= {(meant,) for meant in map(_meant, found) if meant and meant not in raw}
+            if () in new or not new:
+                return None, faults
+            broken |= new
+            continue
+        return config, faults + list(check(config, broken))
+
+
+def _fault(fault: Any) -> Fault:
+    path = tuple(part for part in fault["loc"] if part != "[key]")
+    inside = path[0] == "fields" if path else False
+    return path, sentence(fault, (FieldConfig if inside else DatasetConfig).model_fields)
+
+
+def _meant(fault: Any) -> str | None:
+    """The setting of the dataset that a misspelt one stands for."""
+    unknown = fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1
+    return nearest_word(str(fault["loc"][0]), DatasetConfig.model_fields) if unknown else None
+
+
+def _stop(raw: Any, path: Path) -> Path:
+    """As far as `path` leads through maps: what is left out where something is wrong there."""
+    at: list[str | int] = []
+    for part in path:
+        if not isinstance(raw, dict) or part not in raw:
+            break
+        at.append(part)
+        raw = raw[part]
+    return tuple(at)
+
+
+def _without(raw: Any, paths: set[Path]) -> Any:
+    if not paths or not isinstance(raw, dict):
+        return raw
+    below = {key: {path[1:] for path in paths if path and path[0] == key} for key in raw}
+    return {key: _without(value, below[key]) for key, value in raw.items() if () not in below[key]}
+
+
+def _written(data: Any, path: Path) -> Path:
+    """A path as the document has it: a list's item that has no number there, and what a short form leaves out, are not named."""
+    at: list[str | int] = []
+    for part in path:
+        if isinstance(data, dict):
+            at.append(part)
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int):
+            at.append(part)
+            data = data[part] if part < len(data) else None
+        elif isinstance(data, str) and part in FieldConfig.model_fields:
+            at.append(part)
+            break
+        else:
+            break
+    return tuple(at)
+
+
+# the complete form ------------------------------------------------------------------------------------------------------
 
 
 def _complete(name: str, config: DatasetConfig) -> Dataset:
     schedule = config.archive_schedule
-    fields = {
-        key: Field(
-            type=spec.type,
-            path=spec.path or key,
-            missing=spec.missing,
-            required=spec.required,
-            min=spec.min,
-            max=spec.max,
-            unit=spec.unit,
-            description=spec.description,
-        )
-        for key, spec in config.fields.items()
-    }
     return Dataset(
         name=name,
         version=0,
-        group_by=_names(config.group_by),
+        group_by=config.group_by,
         time_field=config.time_field,
         ref_time_field=config.ref_time_field,
-        unknown_fields=config.unknown_fields or ("reject" if fields else "keep"),
+        unknown_fields=config.unknown_fields or ("reject" if config.fields else "keep"),
         buffer_ttl_hours=config.buffer_ttl_hours,
-        ladder=DEFAULT_LADDER if schedule is None else _ladder_of(schedule),
-        levels=tuple(_level(level, config) for level in LIVE_LEVELS if level in config.aggregations),
-        fields=fields,
-        max_future_seconds=int(parse_duration(config.max_future).total_seconds()) if config.max_future else DEFAULT_MAX_FUTURE,
+        ladder=DEFAULT_LADDER if schedule is None else ladder_of(schedule),
+        levels=tuple(_level(level, config.aggregations[level]) for level in LEVELS if level in config.aggregations),
+        fields={key: _field(key, spec) for key, spec in config.fields.items()},
+        max_future_seconds=int(parse_duration(config.max_future).total_seconds()),
         description=config.description,
+        revisions=config.revisions,
+        time_format=config.time_format,
+        time_zone=config.time_zone,
+        on_invalid=config.on_invalid,
+        records_path=config.records_path,
+        retention=config.retention,
+        history=config.history,
+        partitions=int(re.sub(r"\D", "", config.partitioning) or 0),
+        tags=config.tags,
     )
 
 
-def _level(name: str, config: DatasetConfig) -> Level:
-    stats: Any = config.aggregations[name]  # type: ignore[index]
-    chosen = stats if isinstance(stats, dict) else dict.fromkeys(stats, "*")
-    return Level(name, {stat: () if chosen[stat] == "*" else tuple(chosen[stat]) for stat in STATS if stat in chosen})
+def _field(name: str, spec: FieldConfig) -> Field:
+    def whole(value: Any) -> Any:
+        """An integral bound or choice of an int as an int: 1e3 is 1000."""
+        return int(Decimal(repr(value))) if spec.type == "int" and isinstance(value, float) else value
+
+    return Field(
+        type=spec.type,
+        path=spec.path or name,
+        missing=spec.missing,
+        required=spec.required,
+        min=whole(spec.min),
+        max=whole(spec.max),
+        unit=spec.unit,
+        description=spec.description,
+        scale=spec.scale or 0,
+        max_length=spec.max_length,
+        enum=tuple(whole(value) for value in spec.enum),
+        format=spec.format or "iso8601",
+    )
 
 
-def _ladder_of(schedule: dict[str, str]) -> tuple[str, ...]:
-    steps: dict[str, str] = {}
-    for key, duration in schedule.items():
-        source, _, target = key.partition("_to_")
-        if target not in TIERS:
-            raise ValueError(f"{key!r} is not a step{_nearest(target, list(TIERS))}; write buffer_to_daily, daily_to_monthly …")
-        if duration != UNITS[target].duration:
-            raise ValueError(f"{key}: {duration!r} should be {UNITS[target].duration}, the length of a {target} file")
-        steps[source] = target
-    ladder: list[str] = []
-    at = "buffer"
-    while at in steps:
-        at = steps.pop(at)
-        ladder.append(at)
-    if steps:
-        raise ValueError(f"the steps do not make one chain from the buffer: {', '.join(f'{a}_to_{b}' for a, b in steps.items())}")
-    faults = ladder_faults(tuple(ladder))
-    if faults:
-        raise ValueError("; ".join(faults))
-    return tuple(ladder)
-
-
-def _names(value: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
-
-
-def _fits(name: str) -> bool:
-    return 0 < len(name) <= MAX_NAME
-
-
-def _twice(values: list[str]) -> list[str]:
-    return sorted({value for value in values if values.count(value) > 1})
-
-
-def _reserved(name: str) -> bool:
-    return name in RESERVED or name.startswith("__")
-
-
-def _nearest(word: str, allowed: list[str]) -> str:
-    close = difflib.get_close_matches(word, allowed, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _sentences(error: ValidationError) -> tuple[str, ...]:
-    """The faults of a document. Where a value may be a list or a map, only what is wrong with the form that was written."""
-    faults = [
-        fault for fault in error.errors() if fault["type"] not in ("dict_type", "tuple_type") or not _is_branch(fault["loc"][-1])
-    ]
-    return tuple(dict.fromkeys(_sentence(fault) for fault in faults))
-
-
-def _is_branch(part: int | str) -> bool:
-    """Whether pydantic names a branch of a union here, not a place in the document."""
-    return isinstance(part, str) and part.startswith(("tuple[", "dict[", "literal[", "str", "[key]", "int", "float"))
-
-
-def _sentence(fault: Any) -> str:
-    """One fault of pydantic as `path: what is wrong (what would be right)`."""
-    location = [str(part) for part in fault["loc"] if not _is_branch(part)]
-    path = ".".join(location) or "document"
-    value = fault.get("input")
-    if fault["type"] == "extra_forbidden":
-        model = DatasetConfig if len(location) == 3 else FieldConfig if len(location) == 5 else Configuration
-        return f"{path}: there is no such setting{_nearest(location[-1], list(model.model_fields))}"
-    if fault["type"] == "literal_error":
-        allowed = fault["ctx"]["expected"]
-        words = allowed.replace("'", "").replace(" or ", ", ").split(", ")
-        return f"{path}: {value!r} should be {allowed}{_nearest(str(value), words)}"
-    if fault["type"] == "missing":
-        return f"{path}: it is missing"
-    message = fault["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(value, dict | list) else f" (got {value!r})"
-    return f"{path}: {message[:1].lower() + message[1:]}{shown}"
+def _level(name: str, stats: Mapping[Any, tuple[str, ...]]) -> Level:
+    return Level(name, {stat: stats[stat] for stat in STATS if stat in stats})

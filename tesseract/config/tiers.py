@@ -1,7 +1,7 @@
 """Calendar periods, and the ladder of tiers that a dataset's archive climbs. Pure arithmetic, UTC, half-open.
 
 Tiers and levels count in the same calendar units: a daily tier and a daily level are cut at the same places. Months and
-years have no fixed length here, ever.
+years have no fixed length here, ever. Levels up to a day are kept live, each period within one UTC day; coarser ones are merged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Period(NamedTuple):
 
 @dataclass(frozen=True)
 class Unit:
-    """A calendar unit: `hourly`, `daily`, `weekly` (ISO), `monthly`, `quarterly` or `yearly`."""
+    """A calendar unit: `1min`, `15min`, `hourly`, `daily`, `weekly` (ISO), `monthly`, `quarterly` or `yearly`."""
 
     name: str
     duration: str  # as archive_schedule writes it
@@ -33,6 +33,10 @@ class Unit:
         """The start of the period that contains `moment`."""
         day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
         match self.name:
+            case "1min":
+                return moment.replace(second=0, microsecond=0)
+            case "15min":
+                return moment.replace(minute=moment.minute // 15 * 15, second=0, microsecond=0)
             case "hourly":
                 return moment.replace(minute=0, second=0, microsecond=0)
             case "daily":
@@ -51,7 +55,7 @@ class Unit:
         months = {"monthly": 1, "quarterly": 3, "yearly": 12}.get(self.name)
         try:
             if months is None:
-                return start + {"hourly": timedelta(hours=1), "daily": timedelta(days=1)}.get(self.name, timedelta(weeks=1))
+                return start + LENGTHS[self.name]
             index = start.year * 12 + start.month - 1 + months
             return datetime(index // 12, index % 12 + 1, 1, tzinfo=UTC)
         except (OverflowError, ValueError):
@@ -75,6 +79,8 @@ class Unit:
         """A short name of the period that starts at `start`: `2013-01-01`, `2013-W01`, `2013-01`, `2013-Q1`, `2013`."""
         day = iso_day(start)
         match self.name:
+            case "1min" | "15min":
+                return iso_seconds(start)[:16]
             case "hourly":
                 return iso_seconds(start)[:13]
             case "daily":
@@ -93,17 +99,28 @@ class Unit:
 UNITS = {
     unit.name: unit
     for unit in (
-        Unit("hourly", "PT1H", 0),
-        Unit("daily", "P1D", 1),
-        Unit("weekly", "P1W", 2),
-        Unit("monthly", "P1M", 3),
-        Unit("quarterly", "P3M", 4),
-        Unit("yearly", "P1Y", 5),
+        Unit("1min", "PT1M", 0),
+        Unit("15min", "PT15M", 1),
+        Unit("hourly", "PT1H", 2),
+        Unit("daily", "P1D", 3),
+        Unit("weekly", "P1W", 4),
+        Unit("monthly", "P1M", 5),
+        Unit("quarterly", "P3M", 6),
+        Unit("yearly", "P1Y", 7),
     )
 }
+LENGTHS = {  # of the units that have one
+    "1min": timedelta(minutes=1),
+    "15min": timedelta(minutes=15),
+    "hourly": timedelta(hours=1),
+    "daily": timedelta(days=1),
+    "weekly": timedelta(weeks=1),
+}
 HOURLY, DAILY = UNITS["hourly"], UNITS["daily"]
-TIERS = tuple(name for name in UNITS if name != "hourly")
-LIVE_LEVELS = ("hourly", "daily")
+TIERS = tuple(name for name, unit in UNITS.items() if unit.rank >= DAILY.rank)
+LIVE_LEVELS = ("1min", "15min", "hourly", "daily")
+MERGED_LEVELS = ("weekly", "monthly")  # from daily states; no items of their own
+LEVELS = LIVE_LEVELS + MERGED_LEVELS
 DEFAULT_LADDER = ("daily", "monthly", "yearly")
 
 

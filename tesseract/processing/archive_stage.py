@@ -27,8 +27,7 @@ class ArchiveStage:
 
     def settings(self) -> Settings:
         """The stage's settings of export windows; the automatic cadence follows the datasets as they are now."""
-        datasets = (self.catalog.dataset(name) for name in self.catalog.dataset_names())
-        return settings_from(os.environ, [dataset for dataset in datasets if dataset is not None])
+        return settings_from(os.environ, self.catalog.datasets())
 
 
 @cache

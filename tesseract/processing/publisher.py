@@ -10,7 +10,7 @@ import msgspec
 
 from tesseract.config.dataset import Dataset
 from tesseract.model import Segment
-from tesseract.processing.segments import RAW
+from tesseract.processing.segments import RAW, REVISIONS
 from tesseract.storage.base import Objects
 from tesseract.storage.catalog import Catalog, Progress
 from tesseract.storage.keys import encode, level_partition
@@ -35,13 +35,19 @@ def catalog_object(dataset: str) -> str:
 
 
 def datasets_of(catalog: Catalog, name: str | None = None) -> list[Dataset]:
-    """The newest configuration of every dataset, or of the one named (nothing where it does not exist)."""
-    names = catalog.dataset_names() if name is None else [name]
-    return [dataset for name in names if (dataset := catalog.dataset(name)) is not None]
+    """The newest configuration of every dataset that is not damaged, or of the one named (nothing where it does not exist)."""
+    if name is None:
+        return catalog.datasets()
+    return [dataset for dataset in (catalog.dataset(name),) if dataset is not None]
 
 
 def publish(catalog: Catalog, objects: Objects, now: datetime) -> list[str]:
-    """Write `config/datasets.json` and one `catalog/….json` per dataset; returns their keys."""
+    """Write `config/datasets.json` and one `catalog/….json` per dataset; returns their keys.
+
+    Copies of configurations that an interrupted `config apply` left behind are brought up to date, too.
+    """
+    for name in catalog.dataset_names():
+        catalog.publish(name)
     progress, datasets = catalog.progress(), datasets_of(catalog)
     documents: dict[str, Any] = {
         CONFIG_OBJECT: {"published_at": iso_micros(now), "datasets": {dataset.name: dataset for dataset in datasets}}
@@ -75,7 +81,7 @@ def _document(catalog: Catalog, dataset: Dataset, progress: Progress, now: datet
 
 
 def _partitions(catalog: Catalog, dataset: Dataset) -> Iterator[tuple[str, str, tuple[Segment, ...]]]:
-    for level in (RAW, *map(level_partition, dataset.levels)):
+    for level in (RAW, *((REVISIONS,) if dataset.by_ref_time else ()), *map(level_partition, dataset.levels)):
         for group in catalog.groups(dataset.name, level):
             yield level, group, catalog.manifest(dataset.name, level, group).segments
 

@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from tesseract.config.dataset import Dataset, decode_dataset
+from tesseract.config.dataset import Dataset
 from tesseract.errors import DamagedError, InputError
 from tesseract.query.plan import DAY, LATE, Facts, Range, day_number, day_text
 from tesseract.storage.base import Backend
 from tesseract.storage.catalog import Catalog
+from tesseract.storage.configurations import decoded
 from tesseract.storage.keys import LATEST_SHARDS, config_pk, days_pk, join_group, latest_key, latest_pk, partitions_pk, split_group
 from tesseract.utils.time_utils import from_iso, to_micros
 
@@ -96,7 +97,7 @@ class Lookup:
             items = list(self._backend.catalog.query(config_pk(dataset.name), "v", "w"))
             if not items:
                 raise DamagedError("the dataset has no stored version", key=dataset.name)
-            horizon = max(decode_dataset(item["body"]).max_future_seconds for item in items)
+            horizon = max(decoded(dataset.name, item).max_future_seconds for item in items)
             self._lives[key] = Life(to_micros(from_iso(items[0]["applied_at"])), timedelta(seconds=horizon))
         return self._lives[key]
 

@@ -11,12 +11,12 @@ from hashlib import sha256
 
 import msgspec
 
-from tesseract.config.dataset import Dataset, decode_dataset, encode_dataset
 from tesseract.errors import ConditionFailed, DamagedError, RetryError
 from tesseract.model import Item, Manifest, Window
 from tesseract.storage import keys
-from tesseract.storage.base import Absent, Before, Is, Objects, Table
-from tesseract.utils.time_utils import iso_micros, to_micros
+from tesseract.storage.base import Absent, Before, Is
+from tesseract.storage.configurations import Configurations
+from tesseract.utils.time_utils import to_micros
 
 SPILL_BYTES = 64 * 1024  # a larger manifest lies in the bucket: an item holds 400 kB, and every commit writes it whole
 ATTEMPTS = 50
@@ -32,40 +32,8 @@ class Progress(msgspec.Struct, frozen=True):
     snapshot_through: int = 0
 
 
-class Catalog:
-    """The catalog of one stage. `objects` holds manifests that are too large for an item."""
-
-    def __init__(self, table: Table, objects: Objects) -> None:
-        self.table = table
-        self.objects = objects
-
-    # configurations -------------------------------------------------------------------------------------------------
-
-    def dataset_names(self) -> list[str]:
-        """All datasets, in order."""
-        return [item["sk"] for item in self.table.query(keys.DATASETS_PK)]
-
-    def dataset(self, name: str, version: int | None = None) -> Dataset | None:
-        """One version of a configuration, the newest by default."""
-        pk = keys.config_pk(name)
-        if version is not None:
-            item = self.table.get((pk, keys.version_sk(version)))
-        else:
-            item = next(self.table.query(pk, "v", "w", reverse=True, limit=1), None)
-        return None if item is None else decode_dataset(item["body"])
-
-    def put_dataset(self, dataset: Dataset, now: datetime) -> None:
-        """Add a version. Raises ConditionFailed where somebody has added it."""
-        self.table.put({"pk": keys.DATASETS_PK, "sk": dataset.name})  # before it exists: no dataset is ever unlisted
-        self.table.put(
-            {
-                "pk": keys.config_pk(dataset.name),
-                "sk": keys.version_sk(dataset.version),
-                "body": encode_dataset(dataset).decode(),
-                "applied_at": iso_micros(now),
-            },
-            Absent(),
-        )
+class Catalog(Configurations):
+    """The catalog of one stage. `objects` holds manifests that are too large for an item, and copies of configurations."""
 
     # manifests ------------------------------------------------------------------------------------------------------
 

@@ -6,12 +6,15 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from tesseract.config.manager import Configs, apply
+from tesseract.config.cache import Configs
+from tesseract.config.dataset import decode_dataset
+from tesseract.config.manager import apply, rollback
 from tesseract.config.schema import parse
-from tesseract.errors import ConditionFailed, ConfigError, NotFoundError
+from tesseract.errors import ConditionFailed, ConfigError, UnknownDataset
 from tesseract.model import Applied, Manifest, Window
 from tesseract.storage.catalog import Catalog, Progress
-from tesseract.storage.memory import MemoryObjects
+from tesseract.storage.keys import config_object
+from tesseract.storage.memory import MemoryObjects, MemoryTable
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 CONFIG = "datasets: {plant: {group_by: machine, time_field: at, fields: {a: float}}}"
@@ -83,12 +86,47 @@ def test_a_configuration_is_applied_once_and_seen_within_a_minute(catalog):
     configs = Configs(catalog, lambda: now)
     assert configs.get("plant").version == 1
     changed = parse(CONFIG.replace("time_field", "buffer_ttl_hours: 48, time_field"))["plant"]
-    assert apply(catalog, changed, NOW).verdict == "changed"
+    assert apply(catalog, changed, NOW, "ann@laptop").verdict == "compatible"
     assert configs.get("plant").version == 1
     assert configs.get("plant", at_least=2).version == 2
-    with pytest.raises(NotFoundError, match="known datasets: plant"):
+    assert configs.before(configs.get("plant")).buffer_ttl_hours == 168
+    with pytest.raises(UnknownDataset, match="known datasets: plant"):
         configs.get("plan")
     refused = parse(CONFIG.replace("machine", "device"))["plant"]
-    with pytest.raises(ConfigError, match="group_by cannot change"):
+    with pytest.raises(ConfigError, match="group_by: machine → device is refused"):
         apply(catalog, refused, NOW)
-    assert catalog.dataset("plant", 1).buffer_ttl_hours == 168
+    assert rollback(catalog, "plant", 1, NOW).dataset.version == 3
+    assert [(version.version, version.buffer_ttl_hours) for version in catalog.versions("plant")] == [(1, 168), (2, 48), (3, 168)]
+    assert catalog.dataset("plant", 2).applied_by == "ann@laptop"
+    assert [dataset.version for dataset in catalog.datasets()] == [3]
+
+
+def test_of_eight_who_apply_at_once_every_version_is_one_persons(catalog):
+    apply(catalog, parse(CONFIG)["plant"], NOW)
+
+    def change(hours):
+        wanted = parse(CONFIG.replace("time_field", f"buffer_ttl_hours: {hours}, time_field"))["plant"]
+        try:
+            return apply(catalog, wanted, NOW, f"{hours}").dataset
+        except ConfigError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(change, range(1, 9)))
+    done = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+    assert done
+    assert all("at the same time" in outcome for outcome in outcomes if isinstance(outcome, str))
+    assert sorted(done, key=lambda dataset: dataset.version) == catalog.versions("plant")[1:]
+    newest = decode_dataset(catalog.objects.get(config_object("plant")))
+    assert newest == catalog.dataset("plant")
+
+
+def test_configurations_are_published_to_the_bucket(objects):
+    catalog = Catalog(MemoryTable(), objects)
+    apply(catalog, parse(CONFIG)["plant"], NOW)
+    apply(catalog, parse(CONFIG.replace("time_field", "description: x, time_field"))["plant"], NOW)
+    assert [info.key for info in objects.list("config/")] == [
+        "config/plant.json", "config/plant/v000000000001.json", "config/plant/v000000000002.json"
+    ]  # fmt: skip
+    assert decode_dataset(objects.get(config_object("plant"))) == catalog.dataset("plant")
+    assert decode_dataset(objects.get("config/plant/v000000000001.json")) == catalog.dataset("plant", 1)

@@ -16,8 +16,9 @@ import tesseract.local
 from tesseract import cli
 from tesseract.cli.output import cell, choose, moment
 from tesseract.errors import BackendError, InputError
+from tesseract.storage.memory import memory_backend
 
-from .query_world import DATASET, START, World, values
+from .query_world import START, World, values
 
 HOUR = timedelta(hours=1)
 RANGE = ["--start", "2026-03-01", "--end", "2026-03-20"]
@@ -27,7 +28,7 @@ RANGE = ["--start", "2026-03-01", "--end", "2026-03-20"]
 def world(monkeypatch):
     made = World()
     made.archive([(START + at * HOUR, values(at + 1), False, START) for at in range(60)], "KJFK")
-    made.progress(START + timedelta(days=10))
+    made.progress(START + timedelta(days=10), START)  # archived, not snapshot yet
     monkeypatch.setattr("tesseract.store.connect", lambda stage=None, bucket=None: made.store)
     return made
 
@@ -84,27 +85,6 @@ def test_latest_sql_catalog_and_relative_times(world, capsys):
     assert len(ask(capsys, "query", "w", "--all", "-f", "csv")[1].splitlines()) == 61
 
 
-def test_config_commands(world, capsys, tmp_path):
-    file = tmp_path / "c.yaml"
-    file.write_text("datasets: {a: {group_by: s, aggregations: {hourly: [avg]}}}\n")
-    assert ask(capsys, "config", "validate", str(file))[1].startswith(
-        "a: valid (grouped by s; fields as they come; hourly; buffer →"
-    )
-    assert ask(capsys, "config", "plan", str(file))[1].startswith("a: new, version 1")
-    assert ask(capsys, "config", "apply", str(file))[1].startswith("a: new, version 1")
-    assert ask(capsys, "config", "apply", str(file))[1].startswith("a: unchanged, version 1")
-    file.write_text("datasets: {a: {group_by: s, buffer_ttl_hours: 24, aggregations: {hourly: [avg]}}}\n")
-    assert "buffer_ttl_hours: 168 → 24" in ask(capsys, "config", "apply", str(file))[1]
-    assert json.loads(ask(capsys, "config", "show", "w")[1])["name"] == DATASET.name
-    assert "a: version" in ask(capsys, "config", "show")[1]
-    assert json.loads(ask(capsys, "config", "schema")[1])["$schema"]
-    file.write_text("datasets: {b: {}, a: {group_by: other}}\n")
-    code, _, err = ask(capsys, "config", "apply", str(file))
-    assert code == 1
-    assert "group_by cannot change" in err
-    assert world.store.datasets() == ["a", "w"]  # none of a file where one is refused
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -145,6 +125,27 @@ def test_stages_and_stacks(monkeypatch, capsys):
     )
     code, _, err = ask(capsys, "latest", "w", "--stage", "My Stage")
     assert (code, err.split(" (")[0]) == (1, "error: 'My Stage' is not the name of a stage")
+
+
+def test_a_bucket_is_enough_to_find_its_stage(monkeypatch):
+    from tesseract import store
+
+    asked = []
+    monkeypatch.setenv("TESSERACT_STAGE", "dev")
+    monkeypatch.setattr(
+        "tesseract.storage.aws.backend", lambda stage, bucket=None: asked.append((stage, bucket)) or memory_backend()
+    )
+    bucket = "tesseract-prod-eu-123456789012-archive"
+    assert store.connect(bucket=bucket).stage == "prod-eu"
+    assert store.connect("prod-eu", bucket).stage == "prod-eu"
+    assert store.connect("prod", "elsewhere").stage == "prod"
+    assert store.connect().stage == "dev"
+    assert asked == [("prod-eu", bucket), ("prod-eu", bucket), ("prod", "elsewhere"), ("dev", None)]
+    with pytest.raises(InputError, match="is of stage 'prod-eu', not 'dev'"):
+        store.connect("dev", bucket)
+    for name in ("elsewhere", "tesseract-prod-archive", "tesseract-PROD-123456789012-archive"):
+        with pytest.raises(InputError, match="tells no stage"):
+            store.connect(bucket=name)
 
 
 def test_a_running_stack_is_found(monkeypatch):

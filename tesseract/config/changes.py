@@ -1,0 +1,284 @@
+"""What a change of a configuration means for the records that are stored: a verdict per change, and why. Pure.
+
+A change is `compatible` where everything stored reads as the new version says at once; it `needs backfill` where aggregate levels
+begin a new life, whose earlier periods readers compute from raw records; it is `refused` where stored records would come to mean
+something else. The reasons are in docs/decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+from tesseract.config.dataset import Dataset, Field, Level
+from tesseract.config.lives import begins_anew, may_hold
+from tesseract.config.tiers import MERGED_LEVELS
+
+Verdict = Literal["compatible", "needs backfill", "refused"]
+COMPATIBLE: Verdict = "compatible"
+BACKFILL: Verdict = "needs backfill"
+REFUSED: Verdict = "refused"
+NEW_DATASET = "give the new meaning a new dataset name"
+NEW_FIELD = "give the new meaning a new field name"
+MERGED = "it is merged from finer levels or raw records when it is read; nothing is stored of it"
+INCOMING = "it concerns new records only; what is stored stays as it is"
+
+# setting → why its change is compatible
+COMPATIBLE_SETTINGS = {
+    "description": "it is for people",
+    "tags": "they are for people",
+    "time_field": "it is the name in new records only: producers send it from now on",
+    "ref_time_field": "it is the name in new records only: producers send it from now on",
+    "max_future_seconds": INCOMING,
+    "buffer_ttl_hours": "new records get it; those in the buffer keep the expiry that they have",
+    "ladder": "files keep the tier that they are in until a compaction takes them up",
+    "time_format": INCOMING,
+    "time_zone": INCOMING,
+    "on_invalid": INCOMING,
+    "records_path": INCOMING,
+    "retention": "what is older than it says is removed from then on",
+    "history": "older versions of the archive stay readable for so long from then on",
+}
+REFUSED_SETTINGS = {
+    "group_by": f"stored records are filed under the groups of the old one; {NEW_DATASET}",
+    "partitions": f"every file and manifest would have to move, which this release cannot do; {NEW_DATASET}",
+}
+FIELD_SETTINGS = {
+    "path": "new records are read there; stored values came from the old place and stay",
+    "missing": INCOMING,
+    "required": INCOMING,
+    "min": INCOMING,
+    "max": INCOMING,
+    "max_length": INCOMING,
+    "enum": INCOMING,
+    "format": INCOMING,
+    "unit": "it is shown for all numbers; those stored before are in the old one, and are not converted",
+    "description": "it is for people",
+}
+SHOWN_AS = {"ladder": "archive_schedule", "max_future_seconds": "max_future", "partitions": "partitioning"}
+
+
+class Change(NamedTuple):
+    """One change: the setting, how it changes, what that means, and why in one sentence."""
+
+    setting: str
+    how: str
+    verdict: Verdict
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.how}"
+
+
+def compare(versions: Sequence[Dataset], wanted: Dataset) -> tuple[Change, ...]:
+    """What is different in `wanted` from the last of `versions` (all there were, oldest first, at least one)."""
+    old = versions[-1]
+    reborn = begins_anew(versions, wanted)
+    return (
+        *_settings(old, wanted),
+        *_unknown_fields(versions, wanted, reborn),
+        *_fields(versions, wanted, reborn),
+        *_levels(old, wanted, reborn),
+    )
+
+
+# settings of a dataset --------------------------------------------------------------------------------------------------
+
+
+def _settings(old: Dataset, wanted: Dataset) -> Iterator[Change]:
+    rules = [(name, REFUSED, why) for name, why in REFUSED_SETTINGS.items()]
+    rules += [(name, COMPATIBLE, why) for name, why in COMPATIBLE_SETTINGS.items()]
+    for name, verdict, why in rules:
+        before, after = getattr(old, name), getattr(wanted, name)
+        if before != after:
+            yield Change(SHOWN_AS.get(name, name), f"{_shown(name, before)} → {_shown(name, after)}", verdict, why)
+    if old.revisions != wanted.revisions:
+        yield _revisions(old, wanted)
+
+
+def _revisions(old: Dataset, wanted: Dataset) -> Change:
+    how = f"{old.revisions} → {wanted.revisions}"
+    if old.by_ref_time != wanted.by_ref_time:
+        why = f"of two stored revisions another one would win; the one order is of writing, the other of ref times; {NEW_DATASET}"
+        return Change("revisions", how, REFUSED, why)
+    if wanted.revisions == "all":
+        return Change("revisions", how, COMPATIBLE, "revisions are kept from now on; those that were replaced before are gone")
+    return Change("revisions", how, COMPATIBLE, "the order is the same; replaced revisions are no longer kept from now on")
+
+
+def _unknown_fields(versions: Sequence[Dataset], wanted: Dataset, reborn: frozenset[str]) -> Iterator[Change]:
+    old = versions[-1]
+    if old.unknown_fields == wanted.unknown_fields:
+        return
+    how = f"{old.unknown_fields} → {wanted.unknown_fields}"
+    names = sorted(name for name in reborn if "*" in _wants(wanted, name))
+    if wanted.unknown_fields != "keep":
+        hidden = "undeclared values that are stored stay, and are hidden" if old.unknown_fields == "keep" else INCOMING
+        yield Change("unknown_fields", how, COMPATIBLE, hidden)
+    elif not may_hold(versions, wanted, None):
+        yield Change("unknown_fields", how, COMPATIBLE, "undeclared values are kept from now on")
+    elif names:
+        why = f"values that no field declares any more are shown again, and {_anew(names)}"
+        yield Change("unknown_fields", how, BACKFILL, why)
+    else:
+        yield Change("unknown_fields", how, COMPATIBLE, "undeclared values are kept from now on; stored ones are shown again")
+
+
+def _wants(dataset: Dataset, name: str) -> set[str]:
+    """The fields that a level names; `*` where a statistic is of all."""
+    level = dataset.level(name)
+    return set() if level is None else {field for names in level.stats.values() for field in names or ("*",)}
+
+
+# fields -----------------------------------------------------------------------------------------------------------------
+
+
+def _fields(versions: Sequence[Dataset], wanted: Dataset, reborn: frozenset[str]) -> Iterator[Change]:
+    old = versions[-1]
+    for name, field in wanted.fields.items():
+        if name in old.fields:
+            yield from _field(name, old.fields[name], field)
+        else:
+            yield _added(versions, wanted, name, reborn)
+    for name in old.fields:
+        if name not in wanted.fields:
+            yield _removed(wanted, name)
+    kept = [name for name in old.fields if name in wanted.fields]
+    if kept != [name for name in wanted.fields if name in old.fields]:
+        yield Change("fields", "another order", COMPATIBLE, "it is the order of the columns of results")
+
+
+def _field(name: str, old: Field, new: Field) -> Iterator[Change]:
+    if kind(old) != kind(new):
+        why = narrows(old, new)
+        verdict = COMPATIBLE if why is None else REFUSED
+        yield Change(f"fields.{name}.type", f"{kind(old)} → {kind(new)}", verdict, why or _widened(old, new))
+    for setting, why in FIELD_SETTINGS.items():
+        before, after = getattr(old, setting), getattr(new, setting)
+        if before != after:
+            yield Change(f"fields.{name}.{setting}", f"{_text(before)} → {_text(after)}", COMPATIBLE, why)
+
+
+def _added(versions: Sequence[Dataset], wanted: Dataset, name: str, reborn: frozenset[str]) -> Change:
+    setting, field = f"fields.{name}", wanted.fields[name]
+    how = f"added, {kind(field)}"
+    former = next((version for version in reversed(versions) if name in version.fields), None)
+    if former is not None:
+        before = former.fields[name]
+        why = None if kind(before) == kind(field) else narrows(before, field)
+        if why is not None:
+            return Change(setting, how, REFUSED, f"version {former.version} had it as {kind(before)}: {why}")
+    if not may_hold(versions, wanted, name):
+        return Change(setting, how, COMPATIBLE, "no earlier record can hold it: it is null there")
+    shown = "values that earlier records hold are shown"
+    if any(version.unknown_fields == "keep" for version in versions):
+        shown += f", and one that is not of type {kind(field)} reads as null"
+    names = [level for level in sorted(reborn) if field.numeric and _shows(wanted, level, name)]
+    if not names:
+        return Change(setting, how, COMPATIBLE, shown)
+    return Change(setting, how, BACKFILL, f"{shown}; {_anew(names)}")
+
+
+def _shows(dataset: Dataset, level: str, field: str) -> bool:
+    found = dataset.level(level)
+    return found is not None and bool(found.wanted(field))
+
+
+def _removed(wanted: Dataset, name: str) -> Change:
+    if wanted.unknown_fields == "keep":
+        why = "its stored values stay, and are shown like other undeclared ones"
+    else:
+        carried = "; a record that carries it is rejected from now on" if wanted.unknown_fields == "reject" else ""
+        why = f"its stored values stay, and are hidden{carried}"
+    return Change(f"fields.{name}", "removed", COMPATIBLE, why)
+
+
+def kind(field: Field) -> str:
+    """The type of a field's values as a person reads it: `int`, `int of 38 digits`, `decimal(2)`."""
+    if field.type == "decimal":
+        return f"decimal({field.scale})"
+    return "int of 38 digits" if field.wide else field.type
+
+
+def narrows(old: Field, new: Field) -> str | None:
+    """Why values of `old` do not all fit into `new`; None where they do."""
+    match old.type, new.type:
+        case "int", "int":
+            lost = "it would no longer fit 64 bits as it may; leave min or max where they were" if old.wide else None
+        case "int", "float":
+            lost = f"38 digits do not fit a double; {NEW_FIELD}" if old.wide else None
+        case "int", "decimal":
+            fits = new.scale == 0 if old.wide else new.scale <= 19
+            lost = None if fits else f"the digits before the point would not fit 38 with that scale; {NEW_FIELD}"
+        case "decimal", "decimal":
+            lost = f"stored values have more digits after the point; {NEW_FIELD}" if new.scale < old.scale else None
+        case _:
+            lost = f"stored values of type {kind(old)} are not all of type {kind(new)}; {NEW_FIELD}"
+    return lost
+
+
+def _widened(old: Field, new: Field) -> str:
+    if new.type == "float":
+        return "stored integers read as doubles, those beyond 2^53 as the nearest one"
+    if old.type == "decimal":
+        return f"stored values read with that scale; one of more than {38 - new.scale} digits before the point would read as null"
+    return "every stored value is one of the new type, and reads as such"
+
+
+# levels -----------------------------------------------------------------------------------------------------------------
+
+
+def _levels(old: Dataset, wanted: Dataset, reborn: frozenset[str]) -> Iterator[Change]:
+    for level in wanted.levels:
+        before = old.level(level.name)
+        setting = f"aggregations.{level.name}"
+        if before is None and level.name in MERGED_LEVELS:
+            yield Change(setting, "added", COMPATIBLE, MERGED)
+        elif before is None:
+            yield Change(setting, "added", BACKFILL, _anew([level.name]))
+        elif before.stats != level.stats:
+            how = f"{_statistics(before)} → {_statistics(level)}"
+            if level.name in reborn:
+                yield Change(setting, how, BACKFILL, f"stored periods lack statistics that are new: {_anew([level.name])}")
+            else:
+                enough = "stored periods have every statistic that it shows"
+                yield Change(setting, how, COMPATIBLE, MERGED if level.name in MERGED_LEVELS else enough)
+    for level in old.levels:
+        if wanted.level(level.name) is None:
+            why = "what is stored of it is not used any more; added again, it begins anew"
+            why = MERGED if level.name in MERGED_LEVELS else why
+            yield Change(f"aggregations.{level.name}", "removed", COMPATIBLE, why)
+
+
+def _anew(levels: Sequence[str]) -> str:
+    names = " and ".join(levels)
+    begin = f"levels {names} start" if len(levels) > 1 else f"level {names} starts"
+    return f"{begin} anew, earlier periods are computed from raw records when they are read"
+
+
+def _statistics(level: Level) -> str:
+    return ", ".join(f"{stat}({', '.join(names)})" if names else stat for stat, names in level.stats.items()) or "none"
+
+
+def _shown(setting: str, value: Any) -> str:
+    match setting:
+        case "max_future_seconds":
+            return f"{value} s"
+        case "partitions":
+            return f"hash({value})" if value else "group"
+        case "ladder" | "group_by":
+            return "/".join(value)
+        case _:
+            return _text(value)
+
+
+def _text(value: Any) -> str:
+    if value is None or value in ("", (), {}):
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_text(part)}" for name, part in sorted(value.items())) + "}"
+    return str(value)
