@@ -7,7 +7,8 @@
     │       └── UnknownDataset ... of a dataset: nobody has applied a configuration of that name
     ├── RetryError            try again: the same call may succeed
     │   ├── ConditionFailed   ... after reading again, somebody else was first
-    │   └── Throttled         ... after waiting
+    │   ├── Throttled         ... after waiting
+    │   └── Undelivered       ... with the records that it carries or names: the others are dealt with
     ├── BackendError          give up: AWS said no, and will say so again until somebody changes something there
     └── DamagedError          stored data contradicts itself: do not go on as if it were true
 
@@ -16,6 +17,8 @@ library are translated once, by the storage backend.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class TesseractError(Exception):
@@ -64,6 +67,21 @@ class ConditionFailed(RetryError):
 
 class Throttled(RetryError):
     """AWS asked to slow down for longer than we were willing to wait."""
+
+
+class Undelivered(RetryError):
+    """Records were not delivered, or nobody can tell: send them again, nothing is doubled.
+
+    Of a producer: `records` are they. Of `store.put`: they begin at index `first`, and `answer` is about those before.
+    """
+
+    def __init__(
+        self, message: str, *, records: tuple[Any, ...] = (), answer: dict[str, Any] | None = None, first: int = 0, hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.records = records
+        self.answer = answer
+        self.first = first
 
 
 class BackendError(TesseractError):

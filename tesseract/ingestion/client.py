@@ -1,58 +1,73 @@
 """The producer's side: chunks of records to a stage by HTTP, by Kinesis, or by direct invoke of the function.
 
-Records with one key keep their order: those of one group and day travel in one lane, one chunk after the other.
+Records with one key keep their order: those of one group and day travel in one lane, one chunk after the other. A chunk that
+arrives twice changes nothing, so whatever is in doubt is sent again.
 """
 
 from __future__ import annotations
 
-import math
+import logging
 import os
 import random
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC
-from typing import Any, Protocol
-from zlib import crc32
+from itertools import count
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from tesseract.config.dataset import Dataset
-from tesseract.errors import BackendError, InputError, NotFoundError, Throttled
-from tesseract.ingestion.fastpath import BAD_JSON
-from tesseract.ingestion.lambda_handler import NOT_WRITTEN
-from tesseract.ingestion.validators import Rejection, parse_moment, show
+from tesseract.errors import BackendError, InputError, NotFoundError, RetryError, Throttled
+from tesseract.ingestion.answers import NOT_WRITTEN
+from tesseract.ingestion.chunks import LANES, Line, Refused, chunks
+from tesseract.ingestion.validators import Rejection
 from tesseract.storage.codec import Wire
 
-CHUNK_RECORDS = 500
-CHUNK_BYTES = 500_000  # a Kinesis record holds 1 MiB, an HTTP body 4.5 MB
-RECORD_BYTES = 450_000  # what a chunk may grow by; an item holds 400 kB
-LANES = 4
-ATTEMPTS = 6
-_ENCODER = msgspec.json.Encoder(decimal_format="number")
-
-
-class Line(msgspec.Struct, frozen=True):
-    """One record on its way: its place in the input, counted from 0, and its JSON."""
-
-    index: int
-    body: bytes
+ATTEMPTS = 8
+LONGEST_PAUSE = 20.0  # seconds, unless the server asks for more
+NAP = 0.5  # seconds between two looks at whether to give up
+log = logging.getLogger(__name__)
 
 
 class Report(msgspec.Struct):
-    """What became of the records sent. By Kinesis nobody answers: accepted means that the stream has them."""
+    """What became of the records sent. By Kinesis nobody answers: accepted means that the stream has them.
+
+    `retry_after`: the seconds that the server asked for before records that were not written are sent again.
+    """
 
     accepted: int = 0
     rejected: list[Rejection] = []
+    warnings: list[Rejection] = []
+    retry_after: float = 0
 
     def add(self, other: Report) -> None:
         """Count another report into this one."""
         self.accepted += other.accepted
         self.rejected.extend(other.rejected)
+        self.warnings.extend(other.warnings)
+
+    def answer(self) -> dict[str, Any]:
+        """As `store.put` gives it; the rejected records in the order of the input."""
+        plain = {"accepted": self.accepted, "rejected": _listed(self.rejected)}
+        return {**plain, "warnings": _listed(self.warnings)} if self.warnings else plain
+
+
+def _listed(entries: list[Rejection]) -> list[dict[str, Any]]:
+    return [msgspec.structs.asdict(entry) for entry in sorted(entries, key=lambda entry: entry.index)]
+
+
+class Busy(Throttled):
+    """The server asked to slow down, and perhaps for how many seconds."""
+
+    def __init__(self, message: str, retry_after: float = 0, *, operation: str = "", key: str = "") -> None:
+        super().__init__(message, operation=operation, key=key)
+        self.retry_after = retry_after
 
 
 class Transport(Protocol):
-    """Sends one chunk of lines, in order. Raises Throttled where it should be sent again."""
+    """Sends one chunk of lines, in order. Raises RetryError where it should be sent again."""
 
     by_group: bool  # whether a chunk holds one group only
 
@@ -60,94 +75,126 @@ class Transport(Protocol):
         """What became of the chunk; indices are those of the input."""
 
 
-def send(
-    dataset: Dataset, records: Iterable[bytes], transport: Transport, progress: Callable[[int], None] = lambda count: None
+class Try(NamedTuple):
+    """One attempt at a chunk: what is settled, what must be sent again, why, and after how many seconds at least."""
+
+    settled: Report
+    left: Sequence[Line]
+    trouble: RetryError | None
+    pause: float
+
+
+def attempt(transport: Transport, dataset: str, lines: Sequence[Line], group: str) -> Try:
+    """Send a chunk once. Raises what sending again would not mend."""
+    try:
+        report = transport(dataset, lines, group)
+    except RetryError as error:
+        return Try(Report(), lines, error, getattr(error, "retry_after", 0))
+    again = {entry.index for entry in report.rejected if entry.reason == NOT_WRITTEN}
+    settled = Report(report.accepted, [entry for entry in report.rejected if entry.index not in again], report.warnings)
+    trouble = Throttled(f"{len(again)} of {len(lines)} records are not written", operation="ingest", key=dataset) if again else None
+    return Try(settled, [line for line in lines if line.index in again], trouble, report.retry_after)
+
+
+def backoff(attempts: int, at_least: float = 0) -> float:
+    """Seconds to wait after so many attempts: full jitter under a ceiling that doubles, on top of what the server asked for."""
+    return at_least + random.uniform(0, min(LONGEST_PAUSE, 0.1 * 2 ** min(attempts, 20)))  # noqa: S311
+
+
+def settle(
+    transport: Transport, dataset: str, lines: Sequence[Line], group: str = "", stop: threading.Event | None = None
 ) -> Report:
-    """Send records, one JSON object each. `progress` is told the size of every chunk that has arrived."""
+    """Send a chunk, and again what was not written, until patience ends or `stop` is set. Raises RetryError then."""
     total = Report()
-    with ThreadPoolExecutor(LANES) as pool:
-        running: dict[int, Future[Report]] = {}
-        for lane, group, chunk in chunks(dataset, records, transport.by_group, total.rejected.append):
-            if lane in running:  # the chunk before it in this lane must have arrived
-                total.add(running.pop(lane).result())
-            running[lane] = pool.submit(_with_retries, transport, dataset.name, chunk, group, progress)
-        for future in running.values():
-            total.add(future.result())
-    total.rejected.sort(key=lambda rejection: rejection.index)
-    return total
+    for attempts in count(1):
+        tried = attempt(transport, dataset, lines, group)
+        total.add(tried.settled)
+        if tried.trouble is None:
+            return total
+        if attempts == ATTEMPTS or (stop and stop.is_set()):
+            raise tried.trouble
+        lines = tried.left
+        pause = backoff(attempts, tried.pause)
+        log.info("sent again", extra={"records": len(lines), "attempt": attempts, "pause": pause, "why": str(tried.trouble)})
+        _rest(pause, stop)
+    raise AssertionError("unreachable")
 
 
-def chunks(
-    dataset: Dataset, records: Iterable[bytes], by_group: bool, reject: Callable[[Rejection], None]
-) -> Iterator[tuple[int, str, list[Line]]]:
-    """Records as (lane, group, chunk). Records of one key share a lane, and come in its chunks in order. Pure.
+def _rest(seconds: float, stop: threading.Event | None) -> None:
+    while seconds > 0 and not (stop and stop.is_set()):
+        time.sleep(min(seconds, NAP))
+        seconds -= NAP
 
-    A record that would spoil its chunk for the others, because it is no JSON or too large, is rejected here.
+
+def deliver(
+    dataset: Dataset,
+    records: Iterable[bytes | Refused],
+    transport: Transport,
+    arrived: Callable[[Sequence[Line], Report], None],
+    reject: Callable[[bytes, Rejection], None],
+    *,
+    lanes: int = LANES,
+    known: Callable[[Sequence[Line]], bool] = lambda lines: False,
+) -> None:
+    """Send records, one JSON object each, in `lanes` at once.
+
+    `arrived` is told of every chunk that was acknowledged, `reject` of every record that cannot be sent; a chunk that is `known` is
+    left out. They are called one at a time. The first chunk that fails ends it all, since what follows it in its lane must not
+    overtake it: its error is raised once the chunks under way are settled.
     """
-    filling: dict[tuple[int, str], list[Line]] = {}
-    sizes: dict[tuple[int, str], int] = {}
-    for index, body in enumerate(records):
+    stop, turn = threading.Event(), threading.Lock()
+
+    def run(lines: Sequence[Line], group: str) -> None:
+        report = settle(transport, dataset.name, lines, group, stop)
+        with turn:
+            arrived(lines, report)
+
+    def refuse(body: bytes, rejection: Rejection) -> None:
+        with turn:
+            reject(body, rejection)
+
+    running: dict[int, Future[None]] = {}
+    begun: set[int] = set()
+    with ThreadPoolExecutor(lanes) as pool:
         try:
-            lane, group = _place(dataset, body)
-        except _Spoiled as error:
-            reject(Rejection(index, "", show(body.decode("utf-8", "replace")), str(error)))
-            continue
-        key = (lane, group if by_group else "")
-        filling.setdefault(key, []).append(Line(index, body.strip()))
-        sizes[key] = sizes.get(key, 0) + len(body) + 1
-        if len(filling[key]) >= CHUNK_RECORDS or sizes[key] >= CHUNK_BYTES:
-            del sizes[key]
-            yield *key, filling.pop(key)
-    for key, chunk in filling.items():
-        yield *key, chunk
+            for lane, group, lines in chunks(dataset, records, transport.by_group, refuse, lanes):
+                with turn:  # once a chunk of a lane is sent, those behind it are, too: a later put must stay the later one
+                    if lane not in begun and known(lines):
+                        continue
+                begun.add(lane)
+                _clear(running, lane)
+                running[lane] = pool.submit(run, lines, group)
+            for future in running.values():
+                future.result()
+        except BaseException:
+            stop.set()  # what waits to be sent again gives up; requests under way are answered first
+            raise
 
 
-def _place(dataset: Dataset, body: bytes) -> tuple[int, str]:
-    """The lane and the group of a record, as far as they can be told; whether it is valid the server says."""
-    if len(body) > RECORD_BYTES:
-        raise _Spoiled(f"the record has {len(body)} bytes, at most {RECORD_BYTES} can be sent")
-    try:
-        value = msgspec.json.decode(body)
-    except BAD_JSON as error:
-        raise _Spoiled(f"not JSON: {error}") from error
-    try:
-        group = "/".join(str(_at(value, path)) for path in dataset.group_by)
-    except (KeyError, TypeError):
-        return 0, ""
-    try:
-        day = parse_moment(_at(value, dataset.time_field)).astimezone(UTC).date().isoformat()
-    except (KeyError, TypeError, ValueError, OverflowError):
-        day = ""
-    return crc32(f"{group} {day}".encode()) % LANES, group
+def _clear(running: dict[int, Future[None]], lane: int) -> None:
+    """Wait for the chunk before in this lane, and take away those of others that have arrived. Raises what any of them met."""
+    for other in [other for other, future in running.items() if other == lane or future.done()]:
+        running.pop(other).result()
 
 
-class _Spoiled(Exception):
-    """The record cannot travel with others."""
+def send(
+    dataset: Dataset,
+    records: Iterable[bytes | Refused],
+    transport: Transport,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Report:
+    """Send records, one JSON object each. `progress` is told the size of every chunk that has arrived.
 
+    Raises RetryError where a part of them could not be delivered for long.
+    """
+    total = Report()
 
-def _at(value: Any, path: str) -> Any:
-    for name in path.split("."):
-        value = value[name]
-    return value
+    def arrived(lines: Sequence[Line], report: Report) -> None:
+        total.add(report)
+        progress(len(lines))
 
-
-def _with_retries(transport: Transport, dataset: str, lines: Sequence[Line], group: str, progress: Callable[[int], None]) -> Report:
-    """Send a chunk; again what was not written, whole or in part, until patience ends. What is left then is in the report."""
-    total, size = Report(), len(lines)
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            report = transport(dataset, lines, group)
-        except Throttled:
-            if attempt == ATTEMPTS:
-                raise
-        else:
-            again = {entry.index for entry in report.rejected if entry.reason == NOT_WRITTEN and attempt < ATTEMPTS}
-            total.add(Report(report.accepted, [entry for entry in report.rejected if entry.index not in again]))
-            if not again:
-                break
-            lines = [line for line in lines if line.index in again]
-        time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311 - full jitter
-    progress(size)
+    deliver(dataset, records, transport, arrived, lambda body, rejection: total.rejected.append(rejection))
+    total.rejected.sort(key=lambda rejection: rejection.index)
     return total
 
 
@@ -165,15 +212,24 @@ def transport_of(road: str, stage: str) -> Transport:
     return roads[road](stage)
 
 
-def report_of(answer: Wire, lines: Sequence[Line]) -> Report:
+def report_of(answer: Wire, lines: Sequence[Line], retry_after: float = 0) -> Report:
     """The function's answer about a chunk, its indices turned into those of the input. Raises by what it says."""
     if "accepted" not in answer:
         raise BackendError(f"the ingestion function failed: {answer.get('errorMessage') or answer}", operation="ingest")
     if answer.get("error"):
-        kind = {404: NotFoundError, 429: Throttled, 503: Throttled}.get(int(answer.get("status", 400)), InputError)
-        raise kind(str(answer["error"]))
-    rejected = [Rejection(lines[r["index"]].index, r["field"], r["value"], r["reason"]) for r in answer["rejected"]]
-    return Report(int(answer["accepted"]), rejected)
+        status, message = int(answer.get("status", 400)), str(answer["error"])
+        if status in (429, 503):
+            raise Busy(message, retry_after)
+        raise (NotFoundError if status == 404 else InputError)(message)
+    rejected = [_entry(entry, lines) for entry in answer["rejected"]]
+    warnings = [_entry(entry, lines) for entry in answer.get("warnings") or ()]
+    return Report(int(answer["accepted"]), rejected, warnings, retry_after)
+
+
+def _entry(entry: Wire, lines: Sequence[Line]) -> Rejection:
+    kept = {name: entry[name] for name in Rejection.__struct_fields__ if name in entry}
+    place = min(entry["index"], len(lines) - 1)  # a lone line may be an envelope of several records
+    return Rejection(**{**kept, "index": lines[place].index})
 
 
 def api_url(stage: str) -> str:
@@ -184,43 +240,3 @@ def api_url(stage: str) -> str:
     from tesseract.storage.services import http_api_url
 
     return http_api_url(stage)
-
-
-def send_direct(stage: str, dataset: str, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """`store.put`: records by direct invoke. Returns `{"accepted": n, "rejected": [{index, field, value, reason}, …]}`."""
-    transport = transport_of("direct", stage)
-    total = Report()
-    for chunk in _cut(records, total.rejected.append):
-        total.add(_with_retries(transport, dataset, chunk, "", lambda count: None))
-    total.rejected.sort(key=lambda rejection: rejection.index)
-    return {"accepted": total.accepted, "rejected": [msgspec.structs.asdict(r) for r in total.rejected]}
-
-
-def _cut(records: Sequence[dict[str, Any]], reject: Callable[[Rejection], None]) -> Iterator[list[Line]]:
-    """Records of Python as chunks of lines, in order. What JSON cannot say is rejected here."""
-    chunk: list[Line] = []
-    size = 0
-    for index, record in enumerate(records):
-        try:
-            body = _ENCODER.encode(record)
-        except (TypeError, ValueError, RecursionError) as error:
-            reject(Rejection(index, "", show(record), f"the record cannot be written as JSON: {error}"))
-            continue
-        if b"null" in body and _has_nan(record):  # JSON has no such numbers, and msgspec writes null
-            reject(Rejection(index, "", show(record), "NaN and infinities are no values; leave the field out, or send null"))
-        elif len(body) > RECORD_BYTES:
-            reject(Rejection(index, "", show(record), f"the record has {len(body)} bytes, at most {RECORD_BYTES} can be sent"))
-        else:
-            chunk.append(Line(index, body))
-            size += len(body)
-        if len(chunk) >= CHUNK_RECORDS or size >= CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
-def _has_nan(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_has_nan(part) for part in value.values())
-    return isinstance(value, float) and not math.isfinite(value)

@@ -9,10 +9,14 @@ from urllib.parse import quote
 
 import msgspec
 
-from tesseract.errors import BackendError, InputError, Throttled
-from tesseract.ingestion.client import Line, Report, api_url, report_of
+from tesseract.errors import BackendError, InputError
+from tesseract.ingestion.chunks import Line
+from tesseract.ingestion.client import Busy, Report, api_url, report_of
 from tesseract.storage.services import Kinesis as Stream
 from tesseract.storage.services import SignedHttp, invoke
+
+LONGEST_WAIT = 60.0  # seconds that a server may ask for
+RIGHTS = "the caller needs execute-api:Invoke, valid credentials, and a clock that is right"
 
 
 class Http:
@@ -27,16 +31,24 @@ class Http:
     def __call__(self, dataset: str, lines: Sequence[Line], group: str) -> Report:
         body = gzip.compress(b"\n".join(line.body for line in lines), 1)
         headers = {"content-type": "application/x-ndjson", "content-encoding": "gzip"}
-        status, answer = self._http.post(f"{self._url}/datasets/{quote(dataset, safe='')}/records", body, headers)
-        if status in (429, 502, 503, 504):
-            raise Throttled(f"the API answered {status}", operation="POST", key=dataset)
+        status, answer, sent = self._http.post(f"{self._url}/datasets/{quote(dataset, safe='')}/records", body, headers)
         try:
             decoded: dict[str, Any] = msgspec.json.decode(answer, type=dict[str, Any])
-        except msgspec.DecodeError as error:
-            raise BackendError(f"the API answered {status}: {answer[:200]!r}", operation="POST", key=dataset) from error
+        except msgspec.DecodeError:
+            decoded = {"message": answer[:200].decode("utf-8", "replace")}
         if status in (401, 403):
-            raise BackendError(f"AWS said no: {decoded.get('message', status)}", operation="POST", key=dataset)
-        return report_of({"status": status, **decoded}, lines)
+            raise BackendError(f"AWS said no: {decoded.get('message', status)}", operation="POST", key=dataset, hint=RIGHTS)
+        pause = _seconds(sent.get("retry-after", ""))
+        if "accepted" not in decoded and (status == 429 or status >= 500):  # the gateway's own: no function answered
+            raise Busy(f"the API answered {status}: {decoded.get('message', '')}", pause, operation="POST", key=dataset)
+        if "accepted" not in decoded:
+            raise BackendError(f"the API answered {status}: {decoded.get('message', '')}", operation="POST", key=dataset)
+        return report_of({"status": status, **decoded}, lines, pause)
+
+
+def _seconds(retry_after: str) -> float:
+    """What the header asks for, in seconds; a date is not counted."""
+    return min(float(retry_after), LONGEST_WAIT) if retry_after.strip().isdecimal() else 0
 
 
 class Direct:

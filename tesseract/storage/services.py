@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, HTTPClientError, SSLError
+from botocore.exceptions import ConnectionError as NoConnection
 
-from tesseract.errors import BackendError, NotFoundError, Throttled
+from tesseract.errors import BackendError, NotFoundError, RetryError, TesseractError, Throttled
 from tesseract.storage.dynamodb import batches, translate
 from tesseract.storage.wire import NO_DELAY
 from tesseract.utils.aws_helpers import client, region
 
 SEND_BATCH = 10
 LONGEST_CALL = 900  # seconds: the longest that a function may run
+HTTP_TIMEOUT = (5, 35)  # seconds to connect, to answer; the gateway itself gives up after 30
+MAX_CONNECTIONS = 64
 
 
 class Queue(Protocol):
@@ -45,14 +49,14 @@ class SqsQueue:
 def invoke(stage: str, function: str, payload: dict[str, Any]) -> dict[str, Any]:
     """Call the function `tesseract-{stage}-{function}` and wait for its answer, an object.
 
-    Raises NotFoundError where it is not deployed, BackendError where it failed.
+    Raises NotFoundError where it is not deployed, BackendError where it failed, RetryError where nobody answers.
     """
     name = f"tesseract-{stage}-{function}"
     try:
         answer = client("lambda", LONGEST_CALL).invoke(FunctionName=name, Payload=msgspec.json.encode(payload))
         body = answer["Payload"].read()
     except (ClientError, BotoCoreError) as error:
-        raise translate(error, "invoke", name) from error
+        raise _trouble(error, "invoke", name) from error
     result = msgspec.json.decode(body) if body else {}
     if answer.get("FunctionError"):
         reason = result.get("errorMessage", result) if isinstance(result, dict) else result
@@ -71,7 +75,15 @@ class Kinesis:
         try:
             self._client.put_record(StreamName=self._name, Data=data, PartitionKey=partition_key)
         except (ClientError, BotoCoreError) as error:
-            raise translate(error, "put_record", self._name) from error
+            raise _trouble(error, "put_record", self._name) from error
+
+
+class Reply(NamedTuple):
+    """The answer to an HTTP request; the names of its headers are in small letters."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str]
 
 
 class SignedHttp:
@@ -86,10 +98,21 @@ class SignedHttp:
         if self._credentials is None:
             raise BackendError("there are no AWS credentials", hint="set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret")
         self._service, self._region = service, region(session)
-        self._session = URLLib3Session(timeout=60, max_pool_connections=16, socket_options=NO_DELAY)
+        self._session = URLLib3Session(timeout=HTTP_TIMEOUT, max_pool_connections=MAX_CONNECTIONS, socket_options=NO_DELAY)
 
-    def post(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        """(status, body) of the answer. Raises BackendError where nobody answers."""
+    def post(self, url: str, body: bytes, headers: dict[str, str]) -> Reply:
+        """The answer. For requests that may arrive twice: where a connection ends without one, it is sent once more.
+
+        Raises RetryError where nobody answers, BackendError where the other side is not who it should be.
+        """
+        try:
+            return self._send(url, body, headers)
+        except ConnectionClosedError:  # a kept connection that the other side has closed, most of the time
+            with suppress(ConnectionClosedError):
+                return self._send(url, body, headers)
+            raise RetryError("the connection was closed before an answer came", operation="POST", key=url) from None
+
+    def _send(self, url: str, body: bytes, headers: dict[str, str]) -> Reply:
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
 
@@ -97,9 +120,23 @@ class SignedHttp:
         SigV4Auth(self._credentials.get_frozen_credentials(), self._service, self._region).add_auth(request)
         try:
             answer = self._session.send(request.prepare())
+        except ConnectionClosedError:
+            raise
         except BotoCoreError as error:
-            raise translate(error, "POST", url) from error
-        return answer.status_code, answer.content
+            raise _trouble(error, "POST", url) from error
+        return Reply(answer.status_code, answer.content, {name.lower(): value for name, value in answer.headers.items()})
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        self._session.close()
+
+
+def _trouble(error: Exception, operation: str, key: str) -> TesseractError:
+    """As `translate`, but silence of the network is worth another try: what is sent here may arrive twice."""
+    if isinstance(error, HTTPClientError | NoConnection) and not isinstance(error, SSLError):
+        hint = "check the network, the region and the endpoint"
+        return RetryError(f"no answer from AWS: {error}", operation=operation, key=key, hint=hint)
+    return translate(error, operation, key)
 
 
 def http_api_url(stage: str) -> str:

@@ -56,7 +56,7 @@ class Demo:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in stack.environment().items():
                 patch.setenv(name, value)
-            status, answer = SignedHttp("execute-api").post(f"{stack.api_url}/datasets/{dataset}/records", body, headers)
+            status, answer, _ = SignedHttp("execute-api").post(f"{stack.api_url}/datasets/{dataset}/records", body, headers)
         return status, json.loads(answer)
 
 

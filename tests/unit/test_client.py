@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import threading
 import time
-from datetime import UTC, datetime
-from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tesseract.config.schema import parse
-from tesseract.errors import BackendError, InputError, NotFoundError, Throttled
+from tesseract.errors import BackendError, InputError, NotFoundError, RetryError, Throttled
+from tesseract.ingestion import chunks as chunking
 from tesseract.ingestion import client, transports
-from tesseract.ingestion.client import ATTEMPTS, CHUNK_BYTES, CHUNK_RECORDS, RECORD_BYTES, Line, Report, chunks, report_of, send
-from tesseract.ingestion.lambda_handler import NOT_WRITTEN
+from tesseract.ingestion.answers import NOT_WRITTEN
+from tesseract.ingestion.chunks import CHUNK_BYTES, CHUNK_RECORDS, RECORD_BYTES, Line, chunks
+from tesseract.ingestion.client import ATTEMPTS, Report, report_of, send
 from tesseract.ingestion.validators import Rejection
+from tesseract.storage import services
+from tesseract.storage.services import Reply
+from tesseract.utils import aws_helpers
+from tests.support.flaky_api import FlakyApi
+from tests.support.ingest_world import World
 
 DATASET = parse("datasets: {d: {group_by: [net, site.id], time_field: t, fields: {x: float}}}")["d"]
 
@@ -28,7 +33,7 @@ def line(net="n", site=1, t="2026-01-05T11:00:00Z", **fields):
 
 def cut(records, by_group=False):
     rejected = []
-    return list(chunks(DATASET, records, by_group, rejected.append)), rejected
+    return list(chunks(DATASET, records, by_group, lambda body, rejection: rejected.append(rejection))), rejected
 
 
 class Cloud:
@@ -88,24 +93,25 @@ def test_a_chunk_is_bounded_in_records_and_bytes():
 
 
 def test_a_line_that_would_spoil_its_chunk_is_rejected_before_it_is_sent():
-    bad = [b"oops", b'{"net": "\xff"}', b"[" * 100_000, b'{"a": 1}, {"b": 2}', line(text="x" * RECORD_BYTES)]
+    bad = [b"oops", b'{"net": "\xff"}', b"[" * 100_000, b'{"a": 1}, {"b": 2}', b"[{}]", b"5", line(text="x" * RECORD_BYTES)]
     cloud = Cloud()
     report = send(DATASET, [line(x=0), *bad, line(x=1)], cloud)
-    assert [entry.index for entry in cloud.arrived] == [0, 6]
+    assert [entry.index for entry in cloud.arrived] == [0, 8]
     assert report.accepted == 2
-    assert [entry.index for entry in report.rejected] == [1, 2, 3, 4, 5]
-    assert [entry.reason.startswith("not JSON") for entry in report.rejected] == [True] * 4 + [False]
+    assert [entry.index for entry in report.rejected] == [1, 2, 3, 4, 5, 6, 7]
+    said = [entry.reason.partition(":")[0] for entry in report.rejected]
+    assert said[:6] == ["not JSON"] * 4 + ["a record is a JSON object"] * 2
 
 
 def test_a_record_without_group_or_time_is_for_the_server_to_judge():
-    records = [b"{}", b"5", b'"text"', b'{"net": 1, "site": 2}', line(t=5), line(t="soon"), line(t="0001-01-01T00:00:00+01:00")]
+    records = [b"{}", b'{"x": 1e999}', b'{"net": 1, "site": 2}', line(t=5), line(t="soon"), line(t="0001-01-01T00:00:00+01:00")]
     found, rejected = cut(records)
     assert rejected == []
     assert sum(len(chunk) for _, _, chunk in found) == len(records)
 
 
 def test_chunks_of_a_lane_wait_for_each_other_and_lanes_do_not(monkeypatch):
-    monkeypatch.setattr(client, "CHUNK_RECORDS", 2)
+    monkeypatch.setattr(chunking, "CHUNK_RECORDS", 2)
     cloud = Cloud()
     told = []
     records = [line(str(index % 5), 1, x=index) for index in range(100)]
@@ -139,6 +145,27 @@ def test_only_what_was_not_written_is_sent_again(waits):
     report = send(DATASET, [line(), line(), line()], Road())
     assert sent == [[0, 1, 2], [1]]
     assert report == Report(2, [Rejection(2, "a", "x", "text")])
+
+
+def test_what_is_never_written_ends_it_so_that_nothing_overtakes_it():
+    sent = []
+
+    class Road:
+        by_group = False
+
+        def __call__(self, dataset, lines, group):
+            sent.append(len(lines))
+            return Report(len(lines) - 1, [Rejection(lines[0].index, "", "", NOT_WRITTEN)])
+
+    with pytest.raises(Throttled, match="1 of 1 records are not written"):
+        send(DATASET, [line()] * (CHUNK_RECORDS + 1), Road())
+    assert sent == [CHUNK_RECORDS] + [1] * (ATTEMPTS - 1)
+
+
+def test_a_server_that_says_how_long_to_wait_is_waited_for(waits):
+    answers = iter([client.Busy("slow", 7), None])
+    assert send(DATASET, [line()], Cloud(lambda lines: next(answers))).accepted == 1
+    assert 7 <= sum(waits) <= 7.7  # naps add up to the pause, the last one whole
 
 
 def test_patience_ends_with_the_error():
@@ -182,36 +209,55 @@ def test_an_unknown_road_names_the_known_ones():
         client.transport_of("pigeon", "local")
 
 
-# store.put --------------------------------------------------------------------------------------------------------------
+def test_two_spellings_of_a_key_share_a_lane():
+    nested, flat = line(x=0), json.dumps({"net": "n", "site.id": "1", "t": "2026-01-05T12:00:00+01:00"}).encode()
+    found, _ = cut([nested, flat] * 3)
+    assert [[entry.index for entry in chunk] for _, _, chunk in found] == [[0, 1, 2, 3, 4, 5]]
 
 
-def put(monkeypatch, records):
+def test_without_a_zone_or_in_epochs_a_group_is_one_lane():
+    local = parse("datasets: {d: {group_by: g, time_field: t, time_zone: Europe/Berlin, fields: {x: float}}}")["d"]
+    records = [
+        json.dumps({"g": 1, "t": t}).encode() for t in ("2026-01-05T23:30:00Z", "2026-01-06T00:30:00", "2025-05-05T00:00:00")
+    ]
+    assert len(list(chunks(local, records, False, lambda *refused: None))) == 1
+
+
+def test_an_envelope_is_sent_as_envelopes_of_one_record_each():
+    dataset = parse("datasets: {d: {group_by: g, time_field: t, records_path: data.rows, fields: {x: float}}}")["d"]
+    rows = [{"g": str(place % 3), "t": "2026-01-05T00:00:00Z", "x": place} for place in range(6)]
+    whole = json.dumps({"data": {"rows": rows}, "site": 1}).encode()
+    found = list(chunks(dataset, [whole, b'{"data": 5}'], True, lambda *refused: None))
+    lines = sorted((entry for _, _, chunk in found for entry in chunk), key=lambda entry: entry.index)
+    assert [json.loads(entry.body) for entry in lines[:6]] == [{"data": {"rows": [{"site": 1, **row}]}} for row in rows]
+    assert json.loads(lines[6].body) == {"data": 5}  # holds no records: for the server to say
+    assert {group for _, group, _ in found} == {"0", "1", "2", ""}
+
+
+def test_a_record_over_several_lines_is_sent_on_one():
+    found, _ = cut([b'{"net": 1,\r\n "site":\r{"id": 2}}\n'])
+    assert found[0].lines[0].body == b'{"net": 1,   "site": {"id": 2}}'
+
+
+def test_many_groups_do_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(chunking, "GATHERED_BYTES", 1000)
+    found, _ = cut([line(str(net)) for net in range(100)], by_group=True)
+    assert sum(len(chunk) for _, _, chunk in found) == 100
+    assert [chunk[0].index for _, _, chunk in found] == list(range(100))
+
+
+def test_what_is_known_is_left_out_until_something_of_its_lane_is_not(monkeypatch):
+    monkeypatch.setattr(chunking, "CHUNK_RECORDS", 1)
     cloud = Cloud()
-    monkeypatch.setattr(client, "transport_of", lambda road, stage: cloud)
-    return client.send_direct("local", "d", records), cloud
-
-
-def test_records_of_python_are_sent_as_json(monkeypatch):
-    record = {"t": datetime(2026, 1, 5, tzinfo=UTC), "x": Decimal("1.50"), "n": None}
-    answer, cloud = put(monkeypatch, [record])
-    assert answer == {"accepted": 1, "rejected": []}
-    assert [entry.body for entry in cloud.arrived] == [b'{"t":"2026-01-05T00:00:00Z","x":1.50,"n":null}']
-
-
-@pytest.mark.parametrize(
-    "value",
-    [float("nan"), float("inf"), {"deep": -float("inf")}, "\ud800", {"\ud800": 1}, object(), {1, object()}, "x" * RECORD_BYTES],
-)
-def test_what_json_cannot_say_is_rejected_alone(monkeypatch, value):
-    answer, cloud = put(monkeypatch, [{"x": 1}, {"x": value, "n": None}, {"x": 2}])
-    assert answer["accepted"] == 2
-    assert [entry.index for entry in cloud.arrived] == [0, 2]
-    assert [entry["index"] for entry in answer["rejected"]] == [1]
-
-
-def test_many_large_records_are_put_in_parts(monkeypatch):
-    _, cloud = put(monkeypatch, [{"x": "x" * 100_000}] * 12)
-    assert (len(cloud.arrived), cloud.calls) == (12, 3)
+    client.deliver(
+        DATASET,
+        [line(x=x) for x in range(4)],
+        cloud,
+        lambda *arrived: None,
+        lambda *refused: None,
+        known=lambda lines: lines[0].index != 1,
+    )
+    assert [entry.index for entry in cloud.arrived] == [1, 2, 3]
 
 
 # roads ------------------------------------------------------------------------------------------------------------------
@@ -223,7 +269,7 @@ class Post:
 
     def __call__(self, url, body, headers):
         self.url, self.sent, self.headers = url, body, headers
-        return self.status, self.body
+        return Reply(self.status, self.body, {"retry-after": "3"})
 
 
 @pytest.mark.parametrize(
@@ -231,9 +277,10 @@ class Post:
     [
         (503, b"", Throttled),
         (429, b"", Throttled),
+        (503, b'{"error": "not written, send it again", "accepted": 0, "rejected": []}', Throttled),
         (403, b'{"message": "Forbidden"}', BackendError),
-        (500, b'{"message": "Internal Server Error"}', BackendError),
-        (500, b"<html>", BackendError),
+        (500, b'{"message": "Internal Server Error"}', Throttled),
+        (500, b"<html>", Throttled),
         (404, b'{"message": "Not Found"}', BackendError),
         (404, b'{"error": "there is no dataset", "accepted": 0, "rejected": []}', NotFoundError),
         (413, b'{"error": "send it in parts", "accepted": 0, "rejected": []}', InputError),
@@ -257,9 +304,10 @@ def test_http_sends_gzipped_lines(monkeypatch):
 
     post = Post(207, b'{"accepted": 1, "rejected": [{"index": 1, "field": "", "value": "", "reason": "r"}]}')
     report = http(monkeypatch, post)("a/b", [Line(4, b"{}"), Line(8, b"[]")], "")
+    assert report.retry_after == 3
     assert post.url == "http://127.0.0.1:1/datasets/a%2Fb/records"
     assert gzip.decompress(post.sent) == b"{}\n[]"
-    assert report == Report(1, [Rejection(8, "", "", "r")])
+    assert (report.accepted, report.rejected) == (1, [Rejection(8, "", "", "r")])
 
 
 def test_kinesis_keeps_a_group_in_one_shard(monkeypatch):
@@ -272,3 +320,49 @@ def test_kinesis_keeps_a_group_in_one_shard(monkeypatch):
     assert road("d", [Line(0, b'{"x":1}'), Line(1, b'{"x":2}')], "KJFK") == Report(2, [])
     road("d", [Line(0, b"{}")], "")
     assert sent == [(b'{"dataset":"d","records":[{"x":1},{"x":2}]}', "KJFK"), (b'{"dataset":"d","records":[{}]}', "-")]
+
+
+# connections ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keys(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+
+
+def test_where_nobody_answers_it_may_be_tried_again(keys):
+    with pytest.raises(RetryError, match="no answer from AWS"):
+        services.SignedHttp("execute-api").post("http://127.0.0.1:1/", b"", {})
+
+
+def test_a_silent_server_is_left_after_a_while(keys, monkeypatch):
+    monkeypatch.setattr(services, "HTTP_TIMEOUT", (5, 0.05))
+    with FlakyApi(World(), ["wait"]) as api, pytest.raises(RetryError, match=r"no answer from AWS.*[Tt]imeout"):
+        services.SignedHttp("execute-api").post(f"{api.url}/datasets/plant/records", b"{}", {})
+
+
+def test_a_server_that_is_not_who_it_should_be_is_not_tried_again(keys):
+    with FlakyApi(World()) as api, pytest.raises(BackendError, match="SSL"):
+        services.SignedHttp("execute-api").post(api.url.replace("http", "https"), b"", {})
+
+
+def test_a_killed_connection_is_made_anew_at_once(keys):
+    with FlakyApi(World(), ["drop", "ok", "drop", "drop"]) as api:
+        http = services.SignedHttp("execute-api")
+        assert http.post(f"{api.url}/datasets/plant/records", b"", {}).status == 400
+        with pytest.raises(RetryError, match="the connection was closed before an answer came"):
+            http.post(f"{api.url}/datasets/plant/records", b"", {})
+        http.close()
+
+
+def test_calls_of_kinesis_and_lambda_that_nobody_answers_may_be_tried_again(keys, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    aws_helpers.client.cache_clear()
+    with pytest.raises(RetryError, match="no answer from AWS"):
+        services.Kinesis("s").put(b"x", "k")
+    with pytest.raises(RetryError, match="no answer from AWS"):
+        services.invoke("test", "ingestHttp", {})
+    aws_helpers.client.cache_clear()
