@@ -1,16 +1,14 @@
-"""POST /datasets/{dataset}/records, and the same by direct invoke."""
+"""POST /datasets/{dataset}/records, by API Gateway or function URL, and the same by direct invoke."""
 
+from functools import partial
 from typing import Any
 
-from aws_lambda_powertools import Logger
-
+from tesseract.ingestion.telemetry import report, traced
 from tesseract.ingestion.wiring import service
 
-logger = Logger()
 
-
+@traced
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Decode, write, answer."""
-    answer = service().handle(event, context.get_remaining_time_in_millis() / 1000)
-    logger.info("ingested", status=answer.get("statusCode", 200), path=event.get("rawPath", "direct"))
-    return answer
+    path = event.get("rawPath") or event.get("path") or "direct"
+    return service().handle(event, context.get_remaining_time_in_millis() / 1000, partial(report, path=path))

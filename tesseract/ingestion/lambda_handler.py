@@ -1,205 +1,201 @@
-"""Envelopes to records and back to answers: HTTP API and function URL, direct invoke, Kinesis. The entry points call these."""
+"""Every envelope into records and back to an answer: HTTP of any form, direct invoke, Kinesis. The entry points call these."""
 
 from __future__ import annotations
 
-import base64
-import gzip
-import io
 import json
-import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from tesseract.config.dataset import Dataset
-from tesseract.config.manager import Configs
-from tesseract.errors import BackendError, DamagedError, InputError, NotFoundError, RetryError, UnknownDataset
-from tesseract.ingestion.fastpath import BAD_JSON
-from tesseract.ingestion.validators import Rejection, Validator, split_body
+from tesseract.config.cache import Configs
+from tesseract.errors import DamagedError, InputError, TesseractError, Throttled, UnknownDataset
+from tesseract.ingestion.answers import Answer, Refused, TooLarge, unwritten
+from tesseract.ingestion.bodies import Line, check_count, split
+from tesseract.ingestion.envelopes import Request, is_http, read_request
+from tesseract.ingestion.kinesis_records import KinesisRecord, Part, Reader, Unread, chunks
+from tesseract.ingestion.records_path import reads
+from tesseract.ingestion.service import STAGE_TROUBLE, Ingestion, Outcome
 from tesseract.ingestion.writer import Writer
 from tesseract.storage.base import Objects
-from tesseract.storage.keys import quarantine_object
-from tesseract.utils.time_utils import iso_day
+from tesseract.storage.quarantine import UNKNOWN, Entry, from_kinesis, write
+from tesseract.utils.time_utils import EPOCH
 
-MAX_BODY = 4_500_000  # Lambda takes 6 MB of event, and base64 adds a third
-MAX_RECORDS = 40_000  # so that an answer that lists them all fits the 6 MB that Lambda returns
-IN_FULL = 500  # rejections that an answer explains; the others only say that they are
 SPARE = timedelta(seconds=3)  # before the deadline, to answer in
-NOT_WRITTEN = "not written: the table is throttled; send this record again"
-NOT_VALID = "not valid; see the first ones"
+DIRECT = 'a direct event is {"dataset": NAME, "records": [{…}, …]}'
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What happened to a request: how many records were accepted, and what was wrong with the others."""
+class Tally(msgspec.Struct):
+    """What became of the records of one dataset in one event, for logs and metrics: numbers, and no value of a record."""
 
-    status: int
+    dataset: str
+    status: int = 0  # of an answer; Kinesis gets none
     accepted: int = 0
-    rejected: list[Rejection] = []
+    rejected: int = 0
+    warnings: int = 0
+    not_written: int = 0
+    throttled: int = 0  # those of `not_written` that the table's throttling kept out
+    bytes: int = 0
+    writes: Counter[str] = msgspec.field(default_factory=Counter)  # what Writer.counts counted
     error: str = ""
 
-    def body(self) -> dict[str, Any]:
-        """The answer's JSON."""
-        listed = [
-            entry if place < IN_FULL or entry.reason == NOT_WRITTEN else Rejection(entry.index, "", "", NOT_VALID)
-            for place, entry in enumerate(self.rejected)
-        ]
-        plain: dict[str, Any] = {"accepted": self.accepted, "rejected": [msgspec.structs.asdict(entry) for entry in listed]}
-        return {"error": self.error, **plain} if self.error else plain
+    def count(self, outcome: Outcome, lines: Sequence[Line]) -> None:
+        """Add an outcome."""
+        self.accepted += outcome.accepted
+        self.rejected += len(outcome.rejected)
+        self.warnings += len(outcome.warnings)
+        self.not_written += len(outcome.unwritten)
+        self.throttled += len(outcome.unwritten) if outcome.throttled else 0
+        self.bytes += sum(map(len, lines))
+        self.writes += outcome.writes
+        if outcome.trouble is not None:
+            self.error = _said(outcome.trouble)
+
+
+Tell = Callable[[Tally], None]
 
 
 class Service:
-    """Ingestion of one stage: shared by the entry points, and by tests over any backend."""
+    """Ingestion of one stage: shared by the entry points, and by tests over any backend.
 
-    def __init__(self, configs: Configs, writer: Writer, objects: Objects, clock: Callable[[], datetime]) -> None:
-        self._configs, self._writer, self._objects, self._clock = configs, writer, objects, clock
-        self._validators: dict[tuple[str, int], Validator] = {}
+    `kinesis_dataset` is where Kinesis records go that name no dataset; empty: to quarantine.
+    """
+
+    def __init__(
+        self, configs: Configs, writer: Writer, objects: Objects, clock: Callable[[], datetime], kinesis_dataset: str = ""
+    ) -> None:
+        self._configs, self._objects, self._clock, self._kinesis_dataset = configs, objects, clock, kinesis_dataset
+        self._ingestion = Ingestion(configs, writer, clock)
 
     # HTTP and direct invoke -----------------------------------------------------------------------------------------
 
-    def handle(self, event: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Answer an event: of an HTTP API or function URL (payload 2.0), else a direct `{"dataset": …, "records": […]}`.
+    def handle(self, event: dict[str, Any], seconds: float, tell: Tell = lambda tally: None) -> dict[str, Any]:
+        """Answer an event: an HTTP one of any form, else a direct `{"dataset": …, "records": […]}`.
 
-        `seconds` is what is left of the function's time.
+        `seconds` is what is left of the function's time; `tell` gets the tally of the event.
         """
-        if "requestContext" not in event:
-            return self._answer_direct(event, seconds)
-        dataset = str((event.get("pathParameters") or {}).get("dataset", ""))
-        answer = self._answer(dataset, lambda: self._lines(dataset, event), seconds)
-        headers = {"content-type": "application/json"}
-        if answer.status == 503:
-            headers["retry-after"] = "2"
-        return {"statusCode": answer.status, "headers": headers, "body": msgspec.json.encode(answer.body()).decode()}
-
-    def _answer_direct(self, event: dict[str, Any], seconds: float) -> dict[str, Any]:
-        records = event.get("records")
-        if not isinstance(event.get("dataset"), str) or not isinstance(records, list):
-            return {"status": 400, **Answer(400, error='a direct event is {"dataset": NAME, "records": [{…}, …]}').body()}
-        # the standard library's encoder: what is no JSON (NaN, half a surrogate pair) is for the decoder to refuse, by record
-        answer = self._answer(event["dataset"], lambda: [json.dumps(record).encode() for record in records], seconds)
-        return {"status": answer.status, **answer.body()}
-
-    def _answer(self, dataset: str, read: Callable[[], Sequence[bytes | msgspec.Raw]], seconds: float) -> Answer:
+        deadline, tally = self._deadline(seconds), Tally(UNKNOWN)
+        read, shape = (self._http_lines, Answer.http) if is_http(event) else (self._direct_lines, Answer.direct)
         try:
-            lines = read()
-            if len(lines) > MAX_RECORDS:
-                raise _TooLarge(f"the body has {len(lines)} records, at most {MAX_RECORDS} go into one request")
-            return self.ingest(dataset, lines, seconds)
-        except _TooLarge as error:
-            return Answer(413, error=f"{error}; send it in parts")
+            lines = read(event, tally)
+            outcome = self._ingestion.run(tally.dataset, lines, deadline)
+            tally.count(outcome, lines)
+            answer = _answer(outcome)
+        except Refused as error:
+            answer = Answer(error.status, error=str(error))
         except UnknownDataset as error:
-            return Answer(404, error=str(error))
-        except (RetryError, NotFoundError, BackendError, DamagedError) as error:  # of the stage, not of what was sent
-            return Answer(503, error=f"not written, send it again: {error}")
+            answer = Answer(404, error=str(error))
+        except STAGE_TROUBLE as error:
+            tally.error = _said(error)
+            answer = Answer(429 if isinstance(error, Throttled) else 503, error=f"not written, send it again: {_said(error)}")
         except InputError as error:
-            return Answer(400, error=str(error))
+            answer = Answer(400, error=str(error))
         except RecursionError:
-            return Answer(400, error="the records are nested too deeply")
+            answer = Answer(400, error="the records are nested too deeply")
+        tally.status = answer.status
+        tell(tally)
+        return shape(answer)
 
-    def _lines(self, dataset: str, event: dict[str, Any]) -> Sequence[bytes | msgspec.Raw]:
-        body = _body(event)
-        if len(body) > MAX_BODY:
-            raise _TooLarge(f"the body has {len(body)} bytes, at most {MAX_BODY} go into one request")
-        self._configs.get(dataset)  # an unknown dataset is answered before what is wrong with the body
-        return split_body(body)
+    def _http_lines(self, event: dict[str, Any], tally: Tally) -> list[Line]:
+        request: Request = read_request(event)
+        dataset = self._configs.get(request.dataset)  # an unknown dataset is answered before what is wrong with the body
+        tally.dataset = dataset.name
+        return split(request.body(), envelope=not reads(dataset, "records"))
 
-    def ingest(self, name: str, lines: Sequence[bytes | msgspec.Raw], seconds: float) -> Answer:
-        """Validate and write the records of one request. Raises NotFoundError for an unknown dataset."""
-        now = self._clock()
-        dataset = self._configs.get(name)
-        decoded = self._validator(dataset).decode(lines, now)
-        unwritten = self._writer.write(dataset, decoded.records, now + timedelta(seconds=seconds) - SPARE)
-        rejected = decoded.rejected + [Rejection(index, "", "", NOT_WRITTEN) for index in unwritten]
-        rejected.sort(key=lambda rejection: rejection.index)
-        accepted = len(lines) - len(rejected)
-        status = 200 if not rejected else 207 if accepted else 503 if unwritten else 400
-        return Answer(status, accepted, rejected)
+    def _direct_lines(self, event: dict[str, Any], tally: Tally) -> list[Line]:
+        name, records = event.get("dataset"), event.get("records")
+        if not isinstance(name, str) or not isinstance(records, list):
+            raise InputError(DIRECT)
+        tally.dataset = self._configs.get(name).name
+        check_count(len(records))
+        # the standard library's encoder: what is no JSON (NaN, half a surrogate pair) is for the decoder to refuse, by record
+        return [json.dumps(record).encode() for record in records]
 
-    def _validator(self, dataset: Dataset) -> Validator:
-        key = (dataset.name, dataset.version)
-        if key not in self._validators:
-            self._validators[key] = Validator(dataset)
-        return self._validators[key]
+    def _deadline(self, seconds: float) -> datetime:
+        return self._clock() + timedelta(seconds=seconds) - SPARE
 
     # Kinesis --------------------------------------------------------------------------------------------------------
 
-    def handle_kinesis(self, event: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def handle_kinesis(self, event: dict[str, Any], seconds: float, tell: Tell = lambda tally: None) -> dict[str, Any]:
         """Write a batch of one shard. What cannot be valid goes to quarantine; what was not written is asked for again.
 
-        Each Kinesis record is `{"dataset": NAME, "records": [{…}, …]}`.
+        `tell` gets a tally per dataset. A batch that comes again is counted again.
         """
-        lots: dict[str, list[tuple[str, bytes | msgspec.Raw]]] = {}
-        refused: dict[str, list[dict[str, Any]]] = {}
-        for entry in event["Records"]:
-            sequence = entry["kinesis"]["sequenceNumber"]
-            data = base64.b64decode(entry["kinesis"]["data"])
-            try:
-                envelope = msgspec.json.decode(data, type=Envelope)
-                self._configs.get(envelope.dataset)
-                lots.setdefault(envelope.dataset, []).extend((sequence, line) for line in envelope.records)
-            except BAD_JSON as error:
-                reason = f'not {{"dataset": NAME, "records": [{{…}}, …]}}: {error}'
-                refused.setdefault("_unknown", []).append(_refused(sequence, data, "", reason))
-            except InputError as error:
-                refused.setdefault("_unknown", []).append(_refused(sequence, data, "dataset", str(error)))
-        failed: list[str] = []
-        for name, lot in lots.items():
-            answer = self.ingest(name, [line for _, line in lot], seconds)
-            for rejection in answer.rejected:
-                sequence, line = lot[rejection.index]
-                if rejection.reason == NOT_WRITTEN:
-                    failed.append(sequence)
-                else:
-                    refused.setdefault(name, []).append(_refused(sequence, bytes(line), rejection.field, rejection.reason))
-        self._quarantine(event, refused)
-        lowest = min(failed, key=int, default=None)
+        deadline = self._deadline(seconds)
+        tallies: dict[str, Tally] = {}
+        lowest = None
+        for chunk in chunks(Reader(self._configs.get, self._kinesis_dataset), event["Records"]):
+            lowest = self._chunk(chunk, deadline, tallies)
+            if lowest is not None:  # from it on all come again
+                break
+        for tally in tallies.values():
+            tell(tally)
         return {"batchItemFailures": [] if lowest is None else [{"itemIdentifier": lowest}]}
 
-    def _quarantine(self, event: dict[str, Any], refused: dict[str, list[dict[str, Any]]]) -> None:
-        """Keep what nobody can be told about. Named by shard and sequence number: a batch that comes again writes it again."""
-        day = iso_day(self._clock())
-        shard = str(event["Records"][0].get("eventID", "shard")).partition(":")[0]
-        for dataset, entries in refused.items():
-            by_sequence = Counter(entry["sequence"] for entry in entries)
-            name = f"kinesis-{shard}-{min(by_sequence, key=int)}"
-            self._objects.put(quarantine_object(dataset, day, name), b"\n".join(map(msgspec.json.encode, entries)) + b"\n")
+    def _chunk(self, chunk: list[tuple[KinesisRecord, Part | Unread]], deadline: datetime, tallies: dict[str, Tally]) -> str | None:
+        """Write a part of a batch; the lowest sequence number of what was not written. The refused ones before it are kept."""
+        now = self._clock()
+        lots: dict[str, list[tuple[KinesisRecord, Line]]] = {}
+        refused: dict[str, list[Entry]] = {}
+        for record, part in chunk:
+            if isinstance(part, Part):
+                lots.setdefault(part.dataset, []).append((record, part.line))
+                continue
+            entry = from_kinesis(record, part.data, now, reason=part.reason, field=part.field, hint=part.hint)
+            refused.setdefault(part.dataset, []).append(entry)
+            tallies.setdefault(part.dataset, Tally(part.dataset)).rejected += 1
+        failed: list[str] = []
+        for name, lot in lots.items():
+            tally = tallies.setdefault(name, Tally(name))
+            failed += self._lot(name, lot, deadline, refused.setdefault(name, []), tally)
+        lowest = min(failed, key=int, default=None)
+        for name, entries in refused.items():
+            write(self._objects, name, [entry for entry in entries if lowest is None or int(entry.sequence) < int(lowest)])
+        return lowest
+
+    def _lot(
+        self, name: str, lot: list[tuple[KinesisRecord, Line]], deadline: datetime, refused: list[Entry], tally: Tally
+    ) -> list[str]:
+        """Write the lines of one dataset; the sequence numbers of those not written. Adds those refused to `refused`."""
+        now, lines = self._clock(), [line for _, line in lot]
+        try:
+            outcome = self._ingestion.run(name, lines, deadline, min(_arrival(record, now) for record, _ in lot))
+        except (TooLarge, DamagedError) as error:
+            if isinstance(error, TooLarge) and len(lot) > 1:  # together they are too many, once they are expanded
+                half = len(lot) // 2
+                return [seq for part in (lot[:half], lot[half:]) for seq in self._lot(name, part, deadline, refused, tally)]
+            refused += [from_kinesis(record, bytes(line), now, reason=str(error)) for record, line in lot]
+            tally.rejected += len(lot)
+            return []
+        tally.count(outcome, lines)
+        version, sources = outcome.dataset.version, outcome.expanded.sources
+        for why in outcome.rejected:
+            record, sent = lot[sources[why.index]][0], outcome.sent(why.index)
+            refused.append(
+                from_kinesis(record, sent, now, reason=why.reason, field=why.field, hint=why.hint, config_version=version)
+            )
+        return [lot[sources[index]][0]["kinesis"]["sequenceNumber"] for index in outcome.unwritten]
 
 
-class _TooLarge(Exception):
-    """More than one request may hold."""
+def _arrival(record: KinesisRecord, now: datetime) -> datetime:
+    """When a record reached its stream."""
+    seconds = record["kinesis"].get("approximateArrivalTimestamp")
+    return now if seconds is None else EPOCH + timedelta(seconds=seconds)
 
 
-class Envelope(msgspec.Struct):
-    """A Kinesis record: which dataset, and its records."""
-
-    dataset: str
-    records: list[msgspec.Raw]
-
-
-def _refused(sequence: str, data: bytes, field: str, reason: str) -> dict[str, Any]:
-    return {"sequence": sequence, "record": data.decode("utf-8", "replace"), "field": field, "reason": reason}
-
-
-def _body(event: dict[str, Any]) -> bytes:
-    """The body as bytes: base64 and gzip undone. Raises InputError where it is not what the envelope says."""
-    body = event.get("body") or ""
-    if not event.get("isBase64Encoded"):
-        return str(body).encode("utf-8", "surrogatepass")
-    try:
-        plain = base64.b64decode(body, validate=True)
-    except ValueError as error:
-        raise InputError(f"the body is not base64: {error}") from error
-    headers = {str(name).lower(): str(value) for name, value in (event.get("headers") or {}).items()}
-    return _inflate(plain) if "gzip" in headers.get("content-encoding", "") else plain
+def _answer(outcome: Outcome) -> Answer:
+    rejected = sorted([*outcome.rejected, *unwritten(outcome.unwritten)], key=lambda entry: entry.index)
+    if not rejected or outcome.accepted or not outcome.unwritten:
+        status = 200 if not rejected else 207 if outcome.accepted else 400
+        return Answer(status, outcome.accepted, rejected, outcome.warnings)
+    why = "the table is throttled" if outcome.throttled else "there was no time left"
+    error = f"not written, send it again: {_said(outcome.trouble) if outcome.trouble else why}"
+    return Answer(429 if outcome.throttled else 503, 0, rejected, outcome.warnings, error)
 
 
-def _inflate(body: bytes) -> bytes:
-    """Gunzip, but never more than a body may hold: a small request must not fill the memory."""
-    try:
-        return gzip.GzipFile(fileobj=io.BytesIO(body)).read(MAX_BODY + 1)
-    except EOFError as error:
-        raise InputError("the gzip body ends too early") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"the body is not gzip, though its content-encoding says so: {error}") from error
+def _said(error: TesseractError) -> str:
+    """What went wrong, without the key: that is made of a record's values."""
+    parts: Iterable[str] = (error.operation, error.message)
+    return ": ".join(part for part in parts if part)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 
-from tesseract.config.manager import Configs
+from tesseract.config.cache import Configs
 from tesseract.ingestion.lambda_handler import Service
 from tesseract.ingestion.writer import Writer
 from tesseract.storage.aws import backend
@@ -18,4 +19,5 @@ def service() -> Service:
     """The service over the tables and the bucket of TESSERACT_STAGE."""
     store = backend(stage_name())
     configs = Configs(Catalog(store.catalog, store.objects), utc_now)
-    return Service(configs, Writer(store.raw, store.live, utc_now), store.objects, utc_now)
+    writer = Writer(store.raw, store.live, utc_now)
+    return Service(configs, writer, store.objects, utc_now, os.environ.get("TESSERACT_KINESIS_DATASET", ""))

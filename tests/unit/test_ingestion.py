@@ -2,116 +2,26 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tesseract.config.manager import Configs, apply
 from tesseract.config.schema import parse
-from tesseract.errors import Throttled
-from tesseract.ingestion.lambda_handler import IN_FULL, MAX_BODY, MAX_RECORDS, NOT_WRITTEN, Service
-from tesseract.ingestion.writer import Writer
-from tesseract.storage.catalog import Catalog
+from tesseract.errors import BackendError, Throttled
+from tesseract.ingestion.answers import IN_FULL, NOT_WRITTEN
+from tesseract.ingestion.bodies import MAX_BODY, MAX_RECORDS
 from tesseract.storage.items import records_of
-from tesseract.storage.memory import MemoryObjects, MemoryTable
 from tesseract.utils.time_utils import to_micros
-
-NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
-MISSION = """{"datasets": {"weather_stations": {"group_by": "station_id", "time_field": "timestamp", "buffer_ttl_hours": 168,
-  "archive_schedule": {"buffer_to_daily": "P1D", "daily_to_monthly": "P1M", "monthly_to_yearly": "P1Y"},
-  "aggregations": {"hourly": ["avg", "min", "max", "count"], "daily": ["avg", "min", "max", "count"]}}}}"""
-PLANT = "datasets: {plant: {group_by: g, time_field: t, fields: {x: float}}}"
-
-DATASETS = [*parse(MISSION).values(), *parse(PLANT).values()]
-
-
-class Watched(MemoryTable):
-    """A table that notes its writes, refuses some of them, and takes its time."""
-
-    def __init__(self, name, world):
-        super().__init__(name)
-        self.world, self.throttled, self.error = world, lambda item: False, None
-
-    def put(self, item, condition=None):
-        if self.error:
-            raise self.error
-        self.world.writes.append((self.name, item["pk"], item["sk"]))
-        super().put(item, condition)
-
-    def put_many(self, items, until=None):
-        items = list(items)
-        left = [item for item in items if self.throttled(item)]
-        super().put_many([item for item in items if item not in left])
-        if left:
-            self.world.now += timedelta(seconds=5)
-        return left
-
-
-class World:
-    """A stage in memory, and its ingestion."""
-
-    def __init__(self):
-        self.now, self.writes = NOW, []
-        clock = lambda: self.now
-        self.raw, self.live, self.objects = Watched("raw", self), Watched("live", self), MemoryObjects()
-        catalog = Catalog(MemoryTable("catalog"), self.objects)
-        for dataset in DATASETS:
-            apply(catalog, dataset, NOW)
-        self.configs = Configs(catalog, clock)
-        self.service = Service(self.configs, Writer(self.raw, self.live, clock), self.objects, clock)
-
-    def post(self, body, dataset="plant", headers=None, encoded=None, **event):
-        encoded = isinstance(body, bytes) if encoded is None else encoded
-        body = base64.b64encode(body).decode() if isinstance(body, bytes) else body
-        event = {"pathParameters": {"dataset": dataset}} | event
-        answer = self.service.handle(
-            {"version": "2.0", "requestContext": {}, "headers": headers or {}, "body": body, "isBase64Encoded": encoded, **event},
-            28,
-        )
-        return answer["statusCode"], json.loads(answer["body"])
-
-    def send(self, *records, **options):
-        return self.post("\n".join(map(json.dumps, records)), **options)
-
-    def kinesis(self, *payloads):
-        records = [
-            {
-                "eventID": f"shardId-000000000003:{99 + index}",
-                "kinesis": {"sequenceNumber": str(99 + index), "data": base64.b64encode(data).decode()},
-            }
-            for index, data in enumerate(p if isinstance(p, bytes) else json.dumps(p).encode() for p in payloads)
-        ]
-        failures = self.service.handle_kinesis({"Records": records}, 28)["batchItemFailures"]
-        return [failure["itemIdentifier"] for failure in failures]
-
-    def quarantine(self):
-        return {
-            info.key: [json.loads(line) for line in self.objects.get(info.key).splitlines()]
-            for info in self.objects.list("quarantine/")
-        }
-
-    def stored(self):
-        return {(item["pk"], item["sk"]): item["fields"] for item in self.raw.items()}
+from tests.support.ingest_world import NOW, World, reading, zipped
 
 
 @pytest.fixture
 def world():
     return World()
-
-
-def zipped(body):
-    return gzip.compress(body, 1, mtime=0)
-
-
-def reading(minute=0, x=1, **changes):
-    return {"g": "a", "t": f"2026-01-05T11:{minute:02}:00Z", "x": x} | changes
 
 
 # HTTP -------------------------------------------------------------------------------------------------------------------
@@ -165,7 +75,7 @@ def test_base64_and_gzip_are_undone(world):
     [
         ("not base64!", {"encoded": True}, 400, "not base64"),
         ("é", {"encoded": True}, 400, "not base64"),
-        (b"{}", {"headers": {"content-encoding": "gzip"}}, 400, "not gzip"),
+        (b"hello", {"headers": {"content-encoding": "gzip"}}, 400, "not gzip"),
         (zipped(b'{"a": 1}' * 100)[:-9], {"headers": {"content-encoding": "gzip"}}, 400, "ends too early"),
         (zipped(b"{}") + b"junk", {"headers": {"content-encoding": "gzip"}}, 400, "not gzip"),
         (zipped(b"\x1f" * 64)[:-8] + b"\0" * 8, {"headers": {"content-encoding": "gzip"}}, 400, "not gzip"),
@@ -283,11 +193,18 @@ def test_what_was_not_written_is_reported_and_shares_the_fate_of_its_key(world):
     assert [(entry["index"], entry["reason"] == NOT_WRITTEN) for entry in answer["rejected"]] == [(0, True), (2, False), (3, True)]
 
 
-def test_nothing_written_is_a_503_that_says_when_to_come_back(world):
+def test_throttling_is_a_429_that_says_when_to_come_back_and_with_what(world):
     world.raw.throttled = lambda item: True
-    event = {"requestContext": {}, "pathParameters": {"dataset": "plant"}, "body": json.dumps(reading())}
+    event = {
+        "requestContext": {},
+        "pathParameters": {"dataset": "plant"},
+        "body": json.dumps([reading(), reading(x="bad"), reading(2)]),
+    }
     answer = world.service.handle(event, 28)
-    assert (answer["statusCode"], answer["headers"]["retry-after"]) == (503, "2")
+    assert (answer["statusCode"], answer["headers"]["retry-after"]) == (429, "2")
+    body = json.loads(answer["body"])
+    assert (body["error"], body["accepted"]) == ("not written, send it again: the table is throttled", 0)
+    assert [(entry["index"], entry["reason"] == NOT_WRITTEN) for entry in body["rejected"]] == [(0, True), (1, False), (2, True)]
     assert world.now <= NOW + timedelta(seconds=28)
     world.raw.throttled = lambda item: False
     assert world.send(reading())[0] == 200
@@ -296,8 +213,24 @@ def test_nothing_written_is_a_503_that_says_when_to_come_back(world):
 def test_a_day_mark_that_cannot_be_written_leaves_its_records_unwritten(world):
     world.live.error = Throttled("slow down")
     status, answer = world.send(reading(t="2025-12-01T00:00:00Z"))
-    assert (status, answer["accepted"]) == (503, 0)
-    assert "send it again" in answer["error"]
+    assert (status, answer["accepted"], answer["error"]) == (429, 0, "not written, send it again: slow down")
+    assert [(entry["index"], entry["reason"]) for entry in answer["rejected"]] == [(0, NOT_WRITTEN)]
+    assert world.stored() == {}
+
+
+def test_trouble_of_the_stage_is_a_503_that_says_what_was_not_written_and_no_key(world):
+    world.live.error = BackendError("AccessDenied", operation="PutItem", key="plant#a#days")
+    status, answer = world.send(reading(t="2025-12-01T00:00:00Z"), reading(x="bad"))
+    assert (status, answer["accepted"], answer["error"]) == (503, 0, "not written, send it again: PutItem: AccessDenied")
+    assert [(entry["index"], entry["reason"] == NOT_WRITTEN) for entry in answer["rejected"]] == [(0, True), (1, False)]
+
+
+def test_no_time_left_is_a_503_and_nothing_is_begun(world):
+    event = {"requestContext": {}, "pathParameters": {"dataset": "plant"}, "body": json.dumps(reading())}
+    answer = world.service.handle(event, 2)
+    assert (answer["statusCode"], answer["headers"]["retry-after"]) == (503, "2")
+    assert "there was no time left" in answer["body"]
+    assert world.writes == []
     assert world.stored() == {}
 
 
@@ -376,16 +309,16 @@ def test_a_batch_of_a_shard_is_written_and_bad_records_go_to_quarantine(world):
     )
     assert len(world.stored()) == 3
     ((key, entries),) = world.quarantine().items()
-    assert key == "quarantine/dataset=plant/date=2026-01-05/kinesis-shardId-000000000003-99.ndjson"
-    assert entries == [
-        {"sequence": "99", "record": json.dumps(reading(x="bad")), "field": "x", "reason": "field 'x' is a number, not text"}
-    ]
+    assert key.startswith("quarantine/dataset=plant/date=2026-01-05/kinesis-shardId-000000000003-")
+    reason = "field 'x' is a number, not text"
+    entry = {"sequence": "99", "record": json.dumps(reading(x="bad")), "field": "x", "reason": reason, "config_version": 1}
+    assert [{name: stored[name] for name in entry} for stored in entries] == [entry]
     world.kinesis(envelope)  # redelivered: the same objects again
     assert len(world.quarantine()) == 1
 
 
 NO_ENVELOPES = [
-    *(b"", b"\xff", b"hello", b"[]", b"[" * 100_000, b'{"dataset": "plant"}', b'{"dataset": 1, "records": []}'),
+    *(b"", b"\xff", b"hello", b"[" * 100_000, b'{"x": 1}', b'{"dataset": 1, "records": []}'),
     *(b'{"dataset": "\xff", "records": []}', b'{"dataset": "\\ud800", "records": []}', b'{"dataset": "nope", "records": [{}]}'),
 ]
 
@@ -418,27 +351,3 @@ def test_no_kinesis_record_breaks_a_batch(payloads):
     wrapped = [b'{"dataset": "plant", "records": [' + payload + b"]}" for payload in payloads]
     assert world.kinesis(*payloads, *wrapped, {"dataset": "plant", "records": [reading(59)]}) == []
     assert ("plant#a#2026-01-05", "2026-01-05T11:59:00.000000Z") in world.stored()
-
-
-# entry points -----------------------------------------------------------------------------------------------------------
-
-
-def test_the_entry_points_answer_and_log_one_line(world, monkeypatch):
-    from ingestion import http_api, kinesis_stream
-
-    logged = []
-    for module in (http_api, kinesis_stream):
-        monkeypatch.setattr(module, "service", lambda: world.service)
-        monkeypatch.setattr(module, "logger", SimpleNamespace(info=lambda message, **fields: logged.append((message, fields))))
-    context = SimpleNamespace(get_remaining_time_in_millis=lambda: 28_000)
-    event = {"requestContext": {}, "rawPath": "/x", "pathParameters": {"dataset": "plant"}, "body": json.dumps(reading())}
-    assert http_api.handler(event, context)["statusCode"] == 200
-    direct = http_api.handler({"dataset": "plant", "records": [reading()]}, context)
-    assert direct == {"status": 200, "accepted": 1, "rejected": []}
-    batch = {"Records": [{"kinesis": {"sequenceNumber": "1", "data": ""}}]}
-    assert kinesis_stream.handler(batch, context) == {"batchItemFailures": []}
-    assert logged == [
-        ("ingested", {"status": 200, "path": "/x"}),
-        ("ingested", {"status": 200, "path": "direct"}),
-        ("ingested", {"records": 1, "failures": 0}),
-    ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tesseract.storage.keys import history_key, raw_key
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +53,16 @@ def test_a_function_on_a_timer_may_invoke_itself_or_its_timer_never_fires():
 def test_nobody_has_a_right_to_everything():
     for function in FUNCTIONS.values():
         for statement in function["iamRoleStatements"]:
-            assert "*" not in (statement["Action"], statement["Resource"])
+            assert statement["Action"] != "*"
+            assert statement["Resource"] != "*" or all(action.startswith("xray:Put") for action in statement["Action"])
+
+
+def test_a_function_that_is_traced_may_send_its_traces_or_it_cannot_be_deployed():
+    traced = [function for function in FUNCTIONS.values() if "tracing" in function]
+    assert len(traced) == 2
+    for function in traced:
+        assert function["tracing"] == function["environment"]["TESSERACT_TRACING"] == "${self:custom.settings.tracing}"
+        assert rights(function, "xray:PutTraceSegments") == rights(function, "xray:PutTelemetryRecords") == ["*"]
 
 
 def test_the_raw_table_keeps_a_collection_in_one_lineage_and_streams_both_images():
@@ -81,6 +93,18 @@ def test_a_stream_is_never_given_up(name):
     assert stream["startingPosition"] == "TRIM_HORIZON"
     assert stream.get("parallelizationFactor", 1) == 1
     assert rights(FUNCTIONS[name], "sqs:SendMessage") == [stream["destinations"]["onFailure"]["arn"]]
+
+
+@pytest.mark.parametrize("name", ["aggregates", "latest"])
+def test_the_streams_filters_let_current_items_through_and_revisions_kept_not(name):
+    (stream,) = events(FUNCTIONS[name], "stream")
+    ((pattern,), times) = stream["filterPatterns"], [datetime(year, 2, 3) for year in (1, 999, 1970, 2026, 9999)]
+    prefixes = tuple(rule["prefix"] for rule in pattern["dynamodb"]["Keys"]["sk"]["S"])
+    for moment in (moment.replace(tzinfo=UTC) for moment in times):
+        assert raw_key("w", "A", moment)[1].startswith(prefixes)
+        assert not history_key("w", "A", moment, moment)[1].startswith(prefixes)
+    assert {f"{digit}" for digit in range(10)} == set(prefixes)
+    assert pattern["eventName"] == ["INSERT", "MODIFY"]
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
