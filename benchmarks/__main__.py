@@ -10,11 +10,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import imports, ingest
+from benchmarks import imports, ingest, ingest_memory
 from benchmarks.figures import Figure
 
 RESULTS = Path(__file__).parent / "results.json"
-PARTS = {"imports": imports.run, "ingest": ingest.run}
+PARTS = {"imports": imports.run, "ingest": ingest.run, "memory": ingest_memory.run}
 
 
 def main(only: str | None = None) -> int:

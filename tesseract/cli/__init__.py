@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 from tesseract.cli.archive import archive_app
 from tesseract.cli.config import config_app
 from tesseract.cli.data import register
+from tesseract.cli.infer import infer
 from tesseract.cli.ingest import ingest
 from tesseract.cli.local import local_app
+from tesseract.cli.quarantine import quarantine_app
 from tesseract.errors import InputError, TesseractError
 
 app = typer.Typer(
@@ -27,12 +30,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+config_app.command()(infer)
 app.add_typer(config_app)
 app.command()(ingest)
 register(app)
 app.add_typer(local_app)
 
 app.add_typer(archive_app, name="archive")
+app.add_typer(quarantine_app)
+
+
+@app.callback()
+def root(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log to stderr, as JSON lines; TESSERACT_LOG=debug for more.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+    level = os.environ.get("TESSERACT_LOG") or ("info" if verbose else "")
+    if level:
+        from tesseract.utils.logs import configure
+
+        configure(level)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
