@@ -87,7 +87,7 @@ def compact(dataset: Name = None, stage: Stage = None, form: Format = None) -> N
 
 
 def _datasets(catalog: Catalog, name: str | None) -> list[Dataset]:
-    from tesseract.config.manager import Configs
+    from tesseract.config.cache import Configs
     from tesseract.processing.publisher import datasets_of
 
     return datasets_of(catalog) if name is None else [Configs(catalog, utc_now).get(name)]

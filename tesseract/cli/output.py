@@ -1,4 +1,7 @@
-"""Results on the terminal and in files. Nulls are empty csv cells, times ISO 8601 with Z, doubles their shortest text."""
+"""Results on the terminal and in files. Nulls are empty csv cells, times ISO 8601 with Z, doubles their shortest text.
+
+Decimals and integers have all their digits in every format, JSON too.
+"""
 
 from __future__ import annotations
 
@@ -51,13 +54,21 @@ def write_table(table: pa.Table, form: str, path: str | None) -> None:
 
 def write_rows(rows: Sequence[Row], form: str, path: str | None) -> None:
     """Rows as dicts, in a format; columns in the order in which they first appear. Loads pyarrow for parquet alone."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
     if form == "parquet":
         import pyarrow as pa
 
-        write_table(pa.Table.from_pylist(list(rows)), form, path)
+        write_table(pa.table({name: _column([row.get(name) for row in rows]) for name in names}), form, path)
         return
-    names = list(dict.fromkeys(name for row in rows for name in row))
     _write(names, ([row.get(name) for name in names] for row in rows), len(rows), form, path)
+
+
+def _column(values: list[Any]) -> pa.Array:
+    """Values as an Arrow column; integers beyond 64 bits are decimals there."""
+    import pyarrow as pa
+
+    wide = any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in values)
+    return pa.array(values, pa.decimal128(38, 0) if wide else None)
 
 
 def _write(names: Sequence[str], rows: Iterator[Any], count: int, form: str, path: str | None) -> None:
@@ -90,8 +101,10 @@ def cell(value: Any) -> str:
         return moment(value)
     if isinstance(value, float):
         return repr(value)
+    if isinstance(value, Decimal):
+        return format(value, "f")
     if isinstance(value, dict | list):
-        return json.dumps(_plain(value), ensure_ascii=False)
+        return _json_text(_plain(value))
     return str(value)
 
 
@@ -104,23 +117,32 @@ def moment(value: datetime) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it. A decimal that is integral is an integer there; any other is a number of its own digits' double."""
+    """A value as JSON has it, but for decimals: `_json_text` writes their digits."""
     if isinstance(value, datetime):
         return moment(value)
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, dict):
         return {str(name): _plain(part) for name, part in value.items()}
     if isinstance(value, list):
         return [_plain(part) for part in value]
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None  # SQL can make them, JSON has none
-    return value if value is None or isinstance(value, str | int | float) else str(value)
+    return value if value is None or isinstance(value, str | int | float | Decimal) else str(value)
+
+
+def _json_text(value: Any) -> str:
+    """A plain value as JSON. A decimal is a number with all its digits, which no double may have."""
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(name, ensure_ascii=False)}: {_json_text(part)}" for name, part in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_json_text, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _objects(names: Sequence[str], rows: Iterator[Any]) -> Iterator[str]:
     for row in rows:
-        yield json.dumps({name: _plain(value) for name, value in zip(names, row, strict=True)}, ensure_ascii=False)
+        yield _json_text({name: _plain(value) for name, value in zip(names, row, strict=True)})
 
 
 def _csv(names: Sequence[str], rows: Iterator[Any], sink: Any) -> None:

@@ -36,8 +36,8 @@ COMPATIBLE_SETTINGS = {
     "time_zone": INCOMING,
     "on_invalid": INCOMING,
     "records_path": INCOMING,
-    "retention": "what is older than it says is removed from then on",
-    "history": "older versions of the archive stay readable for so long from then on",
+    "retention": "it is kept; this release removes nothing by it",
+    "history": "it is kept; this release removes no former state",
 }
 REFUSED_SETTINGS = {
     "group_by": f"stored records are filed under the groups of the old one; {NEW_DATASET}",

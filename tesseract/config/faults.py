@@ -76,7 +76,7 @@ def sentence(fault: Any, settings: Iterable[str]) -> str:
     return message
 
 
-def place(source: str, line: int | None, path: Path) -> str:
-    """`weather.yaml:12: datasets.weather.fields.temp`."""
-    at = f"{source}:{line}" if line else source
-    return f"{at}: {'.'.join(map(str, path))}" if path else at
+def told(source: str, line: int | None, path: Path, fault: str) -> str:
+    """One fault in one line: `weather.yaml:12: datasets.weather.fields.temp: …`. Whatever a key holds, terminals get text."""
+    at = ": ".join(part for part in (f"{source}:{line}" if line else source, ".".join(map(str, path)), fault) if part)
+    return "".join(char if char.isprintable() else "�" for char in " ".join(at.split()))

@@ -142,18 +142,19 @@ class DatasetConfig(_Settings):
     partitioning: v.Partitioning = Spec(
         "group",
         description="what shares a manifest and files: every group has its own, or groups share N of them by hash; "
-        "hash is for more than some 2,000 groups",
+        "hash is for more than some 2,000 groups (kept and checked; this release gives every group its own)",
         examples=["hash(64)"],
     )
     history: v.History = Spec(
         DEFAULT_HISTORY,
-        description="how long former states of the archive stay readable: a duration, at least P1D",
+        description="how long former states of the archive stay readable: a duration, at least P1D (kept and checked; this release "
+        "removes none)",
         examples=["P30D"],
     )
     retention: dict[v.Text, Retention] = Spec(
         default_factory=dict,
         description="how long archived data are kept: per level (raw, or an aggregate level) a duration, or a map tier → duration; "
-        "of years, months, weeks, days; default: for ever",
+        "of years, months, weeks, days; default: for ever (kept and checked; this release removes nothing)",
         examples=[{"raw": "P5Y", "hourly": {"daily": "P90D", "yearly": "P20Y"}}],
     )
     tags: v.Tags = Spec(

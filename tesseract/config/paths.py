@@ -6,7 +6,7 @@ import re
 
 Steps = tuple[str | int, ...]  # names of objects' members, and places in lists
 
-_STEP = re.compile(r"""\.([^.\[\]]+)|\[(\d{1,6})\]|\['((?:[^'\\]|\\.)+)'\]|\["((?:[^"\\]|\\.)+)"\]""")
+_STEP = re.compile(r"""\.([^.\[\]]+)|\[(\d{1,6})\]|\['((?:[^'\\]|\\.)*)'\]|\["((?:[^"\\]|\\.)*)"\]""")
 
 
 def parse_path(path: str) -> Steps:
@@ -23,7 +23,8 @@ def parse_path(path: str) -> Steps:
         if match is None:
             raise ValueError(f"{path!r} is not understood from {path[at:]!r} on: names and places only, such as $.wind['a.b'][0]")
         name, place, single, double = match.groups()
-        found.append(int(place) if place is not None else name or re.sub(r"\\(.)", r"\1", single or double))
+        quoted = re.sub(r"\\(.)", r"\1", single or double or "")
+        found.append(int(place) if place is not None else name or quoted)
         at = match.end()
     if not found or isinstance(found[0], int):
         raise ValueError(f"{path!r} names no value of a record: it begins with a name, such as $.wind")
@@ -33,3 +34,16 @@ def parse_path(path: str) -> Steps:
 def path_name(steps: Steps) -> str:
     """The dotted name of a path, as results and messages write it: `values.0`."""
     return ".".join(map(str, steps))
+
+
+def written(steps: Steps) -> str:
+    """A path as a configuration writes it: dotted where that says it, JSONPath elsewhere. The inverse of `parse_path`."""
+    dotted = ".".join(map(str, steps))
+    try:
+        if parse_path(dotted) == steps:
+            return dotted
+    except ValueError:
+        pass
+    return "$" + "".join(
+        f"[{step}]" if isinstance(step, int) else "['" + re.sub(r"(['\\])", r"\\\1", step) + "']" for step in steps
+    )

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from tesseract.config.checks import check
 from tesseract.config.dataset import STATS, Dataset, Field, Level
-from tesseract.config.faults import nearest, nearest_word, place, sentence, shown
+from tesseract.config.faults import nearest, nearest_word, sentence, shown, told
 from tesseract.config.models import DatasetConfig, FieldConfig, json_schema
 from tesseract.config.tiers import DEFAULT_LADDER, LEVELS
 from tesseract.config.values import DATASET_NAME, ladder_of
@@ -51,7 +51,7 @@ def parse_files(paths: Iterable[File]) -> dict[str, Dataset]:
 
 
 def _together(texts: Iterable[tuple[str, str]], faults: Iterable[str] = ()) -> dict[str, Dataset]:
-    found, datasets, places = list(faults), {}, dict[str, str]()
+    found, datasets, places = list(faults), dict[str, DatasetConfig](), dict[str, str]()
     for source, text in texts:
         try:
             document = load(text, source)
@@ -59,15 +59,15 @@ def _together(texts: Iterable[tuple[str, str]], faults: Iterable[str] = ()) -> d
             found += error.faults
             continue
         configs, wrong = _document(document.data)
-        for path, fault in sorted((*document.faults, *wrong), key=lambda one: document.line(one[0]) or 0):
-            found.append(f"{place(source, document.line(path), _written(document.data, path))}: {fault}")
+        wrong += document.faults
         for name, config in configs.items():
-            here = place(source, document.line(("datasets", name)), ("datasets", name))
             if name in places:
-                found.append(f"{here}: it is a dataset of {places[name].partition(': ')[0]} already; a dataset stands in one place")
-            places.setdefault(name, here)
+                wrong.append((("datasets", name), f"it is a dataset of {places[name]} already; a dataset stands in one place"))
+            places.setdefault(name, f"{source}:{document.line(('datasets', name))}")
             if config is not None:
                 datasets[name] = config
+        for path, fault in sorted(wrong, key=lambda one: document.line(one[0]) or 0):
+            found.append(told(source, document.line(path), _written(document.data, path), fault))
     if found:
         found = list(dict.fromkeys(found))
         raise ConfigError("; ".join(found), tuple(found))

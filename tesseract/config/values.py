@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainValidator, Strict, Wi
 
 from tesseract.config.document import duration_text
 from tesseract.config.faults import nearest
-from tesseract.config.paths import parse_path
+from tesseract.config.paths import parse_path, written
 from tesseract.config.tiers import TIERS, UNITS, ladder_faults
 from tesseract.utils.time_utils import parse_duration
 
@@ -54,9 +54,8 @@ def _path(value: str) -> str:
     """A path in its shortest form: what needs no JSONPath is dotted."""
     if value.startswith("$") and ".*" in value:  # a name to the grammar of paths, but everybody means all members
         raise ValueError(f"{value!r} names many values: a path names one, such as $.wind['a.b'][0]")
-    steps = parse_path(value)
-    dotted = ".".join(map(str, steps))
-    return dotted if not dotted.startswith("$") and parse_path(dotted) == steps else value
+    short = written(parse_path(value))
+    return value if short.startswith("$") else short
 
 
 def _span(least: timedelta, example: str) -> Callable[[str], str]:

@@ -1,148 +1,220 @@
-"""The fast road of the validator: one msgspec type per dataset version, no reflection per record."""
+"""The fast road of the validator: one msgspec type per dataset version, no reflection per record.
+
+Sensors repeat themselves, so what a value becomes is remembered: each field is read through a dict from the value to the entry of
+the record's fields, and only a value that is not in it runs Python. The dicts are emptied when they are full.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from decimal import Decimal
-from operator import attrgetter
-from typing import Any, Literal, Union
+from operator import attrgetter, getitem, itemgetter
+from typing import Annotated, Any, Literal, Union
 
 import msgspec
 
-from tesseract.config.dataset import Dataset, Field
+from tesseract.config.dataset import Dataset, Field, TimeFormat
+from tesseract.config.paths import Steps, parse_path, path_name
+from tesseract.ingestion.rejections import Fault
+from tesseract.ingestion.times import TimeReader
+from tesseract.ingestion.values import exact, reader
 from tesseract.model import FieldValue, Record
-from tesseract.storage.codec import LARGEST, SMALLEST, shortest
 from tesseract.storage.keys import MAX_GROUP_BYTES, join_group
 
-_PYTHON = {"int": int, "float": float, "string": str, "bool": bool}
-_INT64 = 2**63
-LONG_TEXT = 10_000  # characters of all texts: with more the item may be too large, and the slow road measures
-LARGE_NAMES = 100_000  # bytes of all field names and numbers: likewise
 BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what decoding may raise: bytes need not be UTF-8
+REMEMBERED = 32_768  # values of all fields of a dataset together
+LEAST_REMEMBERED = 64  # of each field
+GROUPS = 4096
+SHORT = 40  # bytes of a decimal's text
+
+_Leaf = tuple[Any, ...]  # the type of a value, and its default where it may be absent
+_NULL = msgspec.Raw(b"null")
+_NEVER = Annotated[int, msgspec.Meta(ge=1, le=0)]  # fits nothing: a record that has such a member needs the slow road
+_PYTHON = {"int": int, "float": float, "string": str, "bool": bool}
+_DECODE = msgspec.json.Decoder(float_hook=exact).decode
+_UNNAMED = re.compile(r'["\\\x00-\x1f]')  # what a name in a msgspec type cannot hold
 
 
 class FastPath:
     """Reads a record that is as declared; answers None for any other, never a reason."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._groups = len(dataset.group_by)
-        paths = [*dataset.group_by, dataset.time_field, dataset.ref_time_field]
-        types: list[Any] = [str | int] * self._groups + [datetime, datetime | None]
-        for field in dataset.fields.values():
-            paths.append(field.path)
-            types.append(_type_of(field))
-        leaves = {path: (f"x{index}", kind) for index, (path, kind) in enumerate(zip(paths, types, strict=True))}
-        forbid = dataset.unknown_fields == "reject"
-        self._decode = msgspec.json.Decoder(_struct("Record", leaves, forbid)).decode
-        self._get = attrgetter(*(_attribute(path, leaves[path][0]) for path in paths))
-        texts = sum(field.type == "string" for field in dataset.fields.values())
-        self._readers = [(name, _reader(field, LONG_TEXT // max(texts, 1))) for name, field in dataset.fields.items()]
+    def __init__(self, dataset: Dataset, times: TimeReader) -> None:
+        groups = len(dataset.group_by)
+        moment, maybe = _time_types(dataset.time_format)
+        leaves: dict[Steps, _Leaf] = {parse_path(dataset.time_field): (moment,), parse_path(dataset.ref_time_field): maybe}
+        leaves |= {parse_path(path): (str | int,) for path in dataset.group_by}
+        leaves |= {parse_path(field.path): _field_type(field) for field in dataset.fields.values()}
+        places = {steps: f"x{index}" for index, steps in enumerate(leaves)}
+        members = {steps: (places[steps], *leaf) for steps, leaf in leaves.items()}
+        self._decode = msgspec.json.Decoder(_struct("Record", members, dataset.unknown_fields)).decode
+        self._get = attrgetter(*(_attribute(steps, place) for steps, place in places.items()))
+        self._moment = _moment_of(dataset.time_field, times)
+        self._groups = _Memory(_group if groups > 1 else lambda value: _group((value,)), GROUPS)
+        self._group = itemgetter(slice(2, 2 + groups) if groups > 1 else 2)
+        self._first = 2 + groups
+        room = max(REMEMBERED // max(len(dataset.fields), 1), LEAST_REMEMBERED)
+        self._readers = [_remembering(name, field, dataset.time_zone, room) for name, field in dataset.fields.items()]
 
     @staticmethod
     def serves(dataset: Dataset) -> bool:
-        """Whether a type can say all that the configuration says: every value is declared, once, and dots mean objects."""
-        paths = [*dataset.group_by, dataset.time_field, dataset.ref_time_field, *(f.path for f in dataset.fields.values())]
-        nested = any("." in path for path in paths)
-        clash = any(other.startswith(path + ".") for path in paths for other in paths)
+        """Whether a type can say all that the configuration says: every value is declared, once, and no list is entered."""
+        texts = [dataset.time_field, dataset.ref_time_field, *dataset.group_by, *(f.path for f in dataset.fields.values())]
+        paths = [parse_path(text) for text in texts]
+        names = [path_name(steps) for steps in paths]
         return (
             bool(dataset.fields)
             and dataset.unknown_fields != "keep"
-            and not (nested and dataset.unknown_fields == "drop")
-            and len(set(paths)) == len(paths)
-            and not clash
-            and sum(len(name.encode()) + 25 for name in dataset.fields) < LARGE_NAMES
+            and not any(isinstance(step, int) or _UNNAMED.search(step) for steps in paths for step in steps)
+            # a dropped member could be a declared value in another spelling, which the type knows only for names without dots
+            and not (dataset.unknown_fields == "drop" and any("." in str(step) for steps in paths for step in steps))
+            and len(set(names)) == len(names)
+            and not any(other.startswith(name + ".") for name in names for other in names)
         )
 
     def read(self, line: bytes | msgspec.Raw, limit: datetime) -> Record | None:
         """One record, or None where the slow road must look."""
         try:
             values = self._get(self._decode(line))
-            count = self._groups
-            valid_time, ref_time = values[count], values[count + 1]
-            if valid_time.tzinfo is None or (ref_time is not None and ref_time.tzinfo is None):
+            valid_time = self._moment(values[0])
+            ref_time = self._moment(values[1])
+            if valid_time is None or valid_time > limit:
                 return None
-            valid_time = valid_time.astimezone(UTC)
-            ref_time = None if ref_time is None else ref_time.astimezone(UTC)
-            group = join_group(map(str, values[:count]))
-            if valid_time > limit or "" in values[:count] or len(group) > MAX_GROUP_BYTES:
-                return None
-            fields: dict[str, FieldValue] = {}
-            for (name, read), value in zip(self._readers, values[count + 2 :], strict=True):
-                kept = read(value)
-                if kept is not None:
-                    fields[name] = kept
-        except (*BAD_JSON, _Slow, AttributeError, OverflowError):
+            group = self._groups[self._group(values)]
+            fields = dict(filter(None, map(getitem, self._readers, values[self._first :])))
+        except (*BAD_JSON, Fault, OverflowError):
             return None
         return Record(group, valid_time, ref_time, fields)
 
 
-class _Slow(Exception):
-    """The value needs the slow road."""
+class _Memory(dict[Any, Any]):
+    """What a function gives for a value, remembered. A fault is not."""
+
+    def __init__(self, read: Callable[[Any], Any], room: int) -> None:
+        self._read, self._room = read, room
+
+    def __missing__(self, value: Any) -> Any:
+        found = self._read(value)
+        if len(self) >= self._room:
+            self.clear()
+        self[value] = found
+        return found
 
 
-def _type_of(field: Field) -> Any:
+class _Each:
+    """The same without remembering: for values that hardly repeat, or of any length."""
+
+    def __init__(self, read: Callable[[Any], Any]) -> None:
+        self._read = read
+
+    def __getitem__(self, value: Any) -> Any:
+        return self._read(value)
+
+
+def _remembering(name: str, field: Field, zone: str, room: int) -> _Memory | _Each:
+    """What reads a declared field from what its type lets through: (name, value), or None for null."""
+    read = reader(name, field, zone)
+
+    def entry(value: Any) -> tuple[str, FieldValue] | None:
+        found = read(value)
+        return None if found is None else (name, found)
+
+    if _field_type(field)[0] is msgspec.Raw:
+        return _Each(_from_text(entry, room))
+    # numbers beyond 64 bits can be chosen so that they collide in a dict
+    varied = field.type == "timestamp" or field.wide or (field.type == "string" and not field.enum)
+    return _Each(entry) if varied else _Memory(entry, room)
+
+
+def _from_text(entry: Callable[[Any], Any], room: int) -> Callable[[msgspec.Raw], Any]:
+    """Reads JSON text, and remembers short ones."""
+
+    def decoded(text: bytes) -> Any:
+        value = _DECODE(text)
+        if isinstance(value, dict | list):
+            raise Fault("", value, "list")
+        return entry(value)
+
+    remembered = _Memory(decoded, room)
+
+    def read_text(raw: msgspec.Raw) -> Any:
+        text = bytes(raw)
+        return remembered[text] if len(text) <= SHORT else decoded(text)
+
+    return read_text
+
+
+def _group(values: tuple[str | int, ...]) -> str:
+    """The group key; a fault that the slow road gives in full where there is none."""
+    group = "" if "" in values else join_group(map(str, values))
+    if not 0 < len(group) <= MAX_GROUP_BYTES:
+        raise Fault("", "", "group_long")
+    return group
+
+
+def _moment_of(name: str, times: TimeReader) -> Callable[[Any], datetime | None]:
+    """What reads a time from what its type lets through."""
+    if times.form == "epoch_s":
+        return lambda raw: None if (value := _DECODE(raw)) is None else times.read(name, value)
+    if not times.iso:
+        return lambda value: None if value is None else times.read(name, value)
+    utc = times.utc
+    return lambda moment: moment if moment is None or moment.tzinfo is UTC else utc(name, moment)
+
+
+def _time_types(form: TimeFormat) -> tuple[Any, _Leaf]:
+    """The type of a time that is needed, and of one that may be absent."""
+    if form == "epoch_s":
+        return msgspec.Raw, (msgspec.Raw, _NULL)
+    kind = datetime if form == "iso8601" else int
+    return kind, (kind | None, None)
+
+
+def _field_type(field: Field) -> _Leaf:
     texts = tuple(value for value in field.missing if isinstance(value, str))
-    kinds: list[Any] = [_PYTHON[field.type]]
-    if texts and field.type != "string":
+    if field.type == "decimal" or (field.type == "timestamp" and field.format == "epoch_s"):
+        return msgspec.Raw, _NULL  # digit for digit
+    if field.type == "timestamp":
+        if field.format == "iso8601":
+            return (str if texts else datetime) | None, None
+        kinds: list[Any] = [int, None]
+    else:
+        kinds = [_PYTHON[field.type], None]
+    if texts and kinds[0] is not str:
         kinds.append(Literal[texts])
-    if not field.required:
-        kinds.append(None)
-    return Union[tuple(kinds)]  # noqa: UP007 - built at run time
+    return Union[tuple(kinds)], None  # noqa: UP007 - built at run time
 
 
-def _reader(field: Field, longest: int) -> Callable[[Any], FieldValue | None]:
-    missing, required, low, high = set(field.missing), field.required, field.min, field.max
-    whole, number = field.type == "int", field.numeric
-
-    def read(value: Any) -> FieldValue | None:
-        if value is None or (value in missing and not isinstance(value, bool)):
-            if required:
-                raise _Slow
-            return None
-        if not number:
-            if isinstance(value, str) and len(value) > longest:
-                raise _Slow
-            kept: FieldValue = value
-            return kept
-        if whole:
-            if not -_INT64 <= value < _INT64:
-                raise _Slow
-        elif value and not SMALLEST <= abs(value) <= LARGEST:
-            raise _Slow
-        if (low is not None and value < low) or (high is not None and value > high):  # doubles with doubles
-            raise _Slow
-        exact: int | Decimal = value if whole else shortest(value) if value else 0
-        return exact
-
-    return read
+def _attribute(steps: Steps, place: str) -> str:
+    return ".".join([*(_inner(step) for step in steps[:-1]), place])
 
 
-def _attribute(path: str, leaf: str) -> str:
-    parents = path.split(".")[:-1]
-    return ".".join([*(f"n_{_safe(parent)}" for parent in parents), leaf])
+def _inner(step: str | int) -> str:
+    return f"n_{str(step).encode().hex()}"
 
 
-def _safe(name: str) -> str:
-    return name.encode().hex()
-
-
-def _struct(name: str, leaves: dict[str, tuple[str, Any]], forbid: bool) -> type[msgspec.Struct]:
-    """A Struct whose nesting follows the dots of the paths. Attributes are made up, so that any name can be a JSON key."""
+def _struct(name: str, members: dict[Steps, tuple[Any, ...]], unknown: str) -> type[msgspec.Struct]:
+    """A Struct whose nesting follows the paths. Attributes are made up, so that any name can be a JSON key."""
     fields: list[Any] = []
     rename: dict[str, str] = {}
-    children: dict[str, dict[str, tuple[str, Any]]] = {}
-    for path, (attribute, kind) in leaves.items():
-        head, _, rest = path.partition(".")
-        if rest:
-            children.setdefault(head, {})[rest] = (attribute, kind)
+    children: dict[str, dict[Steps, tuple[Any, ...]]] = {}
+    for steps, leaf in members.items():
+        head = str(steps[0])
+        if len(steps) == 1:
+            rename[leaf[0]] = head
+            fields.append(leaf)
             continue
-        rename[attribute] = head
-        optional = type(None) in getattr(kind, "__args__", ())
-        fields.append((attribute, kind, None) if optional else (attribute, kind))
+        children.setdefault(head, {})[steps[1:]] = leaf
+        for end in range(2, len(steps) + 1):  # "wind.speed" as one name, which this type does not read
+            spelt = ".".join(map(str, steps[:end]))
+            if unknown == "drop" and spelt not in rename.values():
+                attribute = f"o_{spelt.encode().hex()}"
+                rename[attribute] = spelt
+                fields.append((attribute, _NEVER, 0))
     for head, below in children.items():
-        attribute = f"n_{_safe(head)}"
-        rename[attribute] = head
-        child = _struct(attribute, below, forbid)
-        fields.append((attribute, child))
+        child = _struct(_inner(head), below, unknown)
+        rename[_inner(head)] = head
+        optional = all(len(leaf) > 2 for leaf in below.values())
+        fields.append((_inner(head), child, msgspec.field(default_factory=child)) if optional else (_inner(head), child))
+    forbid = unknown == "reject"
     return msgspec.defstruct(name, fields, kw_only=True, rename=rename, forbid_unknown_fields=forbid, gc=False, frozen=True)

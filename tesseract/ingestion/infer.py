@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -14,7 +15,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from tesseract.config.checks import RESERVED
 from tesseract.config.dataset import TimeFormat
+from tesseract.config.paths import written
 from tesseract.errors import InputError
 from tesseract.ingestion.profile import Column, Profile, moment, profile
 from tesseract.utils.time_utils import MICROSECOND
@@ -132,16 +135,17 @@ def _head(name: str, seen: Profile, shape: _Shape) -> list[str]:
     note = f"{len(groups)} in the sample"
     if shape.repeated:
         note += f"; {shape.repeated} records have the group and the time of another, of which one is kept: is a field missing here?"
-    value = _text(shape.group_by[0]) if len(shape.group_by) == 1 else f"[{', '.join(map(_text, shape.group_by))}]"
+    paths = [_text(written(seen.columns[part].steps)) for part in shape.group_by]
+    value = paths[0] if len(paths) == 1 else f"[{', '.join(paths)}]"
     lines.append(f"    group_by: {value}  # {note}")
     every = f"  # usually every {_duration(shape.cadence)}" if shape.cadence else ""
-    lines.append(f"    time_field: {_text(shape.time_field)}{every}")
+    lines.append(f"    time_field: {_text(written(seen.columns[shape.time_field].steps))}{every}")
     if shape.time_format != "iso8601":
         lines.append(f"    time_format: {shape.time_format}")
     if not shape.zoned:
         lines.append("    time_zone: UTC  # the times carry no zone: put the one that they are in")
     if shape.ref_time_field:
-        lines.append(f"    ref_time_field: {_text(shape.ref_time_field)}")
+        lines.append(f"    ref_time_field: {_text(written(seen.columns[shape.ref_time_field].steps))}")
     if seen.records_path:
         lines.append(f"    records_path: {_text(seen.records_path)}  # each object of this list is a record")
     lines.append("    buffer_ttl_hours: 168  # how long a record stays in DynamoDB after its time")
@@ -178,9 +182,17 @@ def _list(head: str, names: Sequence[str]) -> list[str]:
 
 def _fields(seen: Profile, shape: _Shape) -> list[str]:
     columns = _columns(seen, shape)
+    lines = []
+    mixed = [column for column in columns if not _type(column)]
+    if mixed:
+        names = ", ".join(_text(column.name) for column in mixed)
+        lines.append(
+            f"    unknown_fields: keep  # {names}: values of several types, kept as they come; declare the one that is right"
+        )
+        columns = [column for column in columns if _type(column)]
     if not columns:
-        return []
-    lines = ["    # a value outside these types is rejected; min and max would reject, too: set them where nature does"]
+        return lines
+    lines += ["    # a value outside these types is rejected; min and max would reject, too: set them where nature does"]
     common = sorted({value for column in columns for value in column.sentinels()}, key=str)
     if common:
         lines.append(
@@ -190,22 +202,34 @@ def _fields(seen: Profile, shape: _Shape) -> list[str]:
     for column in columns:
         missing = [value for value in common if _may_mean_null(value, column)]
         sentinels = ", ".join(map(_value, missing))
-        value = f"{{ type: {_type(column)}, missing: [{sentinels}] }}" if missing else _type(column)
+        path = written(column.steps)
+        settings = [f"type: {_type(column)}", *([f"path: {_text(path)}"] if path != column.name else [])]
+        settings += [f"missing: [{sentinels}]"] if missing else []
+        value = f"{{ {', '.join(settings)} }}" if settings[1:] else _type(column)
         lines.append(f"      {_text(column.name)}: {value}{_note(column, len(seen.rows))}")
     return lines
 
 
 def _columns(seen: Profile, shape: _Shape) -> list[Column]:
+    """The columns that are fields; a name that a field may not have is changed, its path says where the value lies."""
     identity = {*shape.group_by, shape.time_field, shape.ref_time_field}
-    return [column for column in seen.columns.values() if column.name not in identity]
+    columns = [column for column in seen.columns.values() if column.name not in identity]
+    return [replace(column, name=f"field_{column.name.strip('_')}") if _is_taken(column.name) else column for column in columns]
+
+
+def _is_taken(name: str) -> bool:
+    return not name or name in RESERVED or name.startswith("__")
 
 
 def _type(column: Column) -> str:
+    """The type that holds all values, sentinels set aside; empty where none does."""
     words = column.texts - sum(column.words[value] for value in column.sentinels() if isinstance(value, str))
     if column.bools and not column.numbers and not words:
         return "bool"
     if column.numbers and not words and not column.bools:
         return "float" if column.fractions else "int"
+    if column.numbers or (words and column.bools):
+        return ""
     return "timestamp" if column.texts and column.times == column.texts == column.zoned else "string"
 
 

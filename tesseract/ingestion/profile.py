@@ -18,7 +18,8 @@ from tesseract.ingestion.fastpath import BAD_JSON
 from tesseract.ingestion.validators import parse_moment
 
 DISTINCT = 100_000  # values that are counted one by one; of more it is only known that they are many
-WORDS = 20  # different texts among numbers; more of them are no sentinels
+WORDS = 20  # different texts that are kept
+NULLS = {"", "-", "--", "*", ".", "?", "na", "n/a", "nan", "nil", "null", "none", "missing", "m", "#n/a", "undef", "unknown"}
 _SENTINEL = re.compile(r"-?9{2,}(\.9+)?$|-?9{3,}(\.0+)?$")
 _DATE = re.compile(r"^\d{4}-?\d{2}-?\d{2}[T ]")
 _DECODE = msgspec.json.Decoder(float_hook=Decimal).decode
@@ -33,6 +34,7 @@ class Column:
     """The values of one path over all records."""
 
     name: str
+    steps: tuple[str, ...]  # from the record to the value
     present: int = 0
     nulls: int = 0
     numbers: int = 0
@@ -89,8 +91,8 @@ class Column:
     def sentinels(self) -> tuple[str | int | float, ...]:
         """Values that look like a way to write null: a word among numbers, or nines far away from all others."""
         found: list[str | int | float] = []
-        if self.numbers and self.texts and len(self.words) <= WORDS:
-            found += list(self.words)
+        if self.numbers and len(self.words) <= WORDS:
+            found += [word for word in self.words if word.lower() in NULLS]
         if self.numbers and not self.bools:
             found += [float(value) if isinstance(value, Decimal) else value for value in self._nines()]
         return tuple(found)
@@ -144,10 +146,11 @@ def profile(lines: Iterable[bytes]) -> Profile:
     columns: dict[str, Column] = {}
     rows = []
     for record in objects:
-        row = dict(_flat(record, ""))
-        for name, value in row.items():
-            columns.setdefault(name, Column(name)).add(value)
-        rows.append(row)
+        row = dict(_flat(record, ()))
+        for steps, value in row.items():
+            name = ".".join(steps)
+            columns.setdefault(name, Column(name, steps)).add(value)
+        rows.append({".".join(steps): value for steps, value in row.items()})
     return Profile(columns, rows, path)
 
 
@@ -173,12 +176,12 @@ def _opened(outer: dict[str, Any], path: str) -> Iterator[dict[str, Any]]:
             yield {**common, **inner}
 
 
-def _flat(value: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def _flat(value: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     for key, part in value.items():
         if isinstance(part, dict):
-            yield from _flat(part, f"{prefix}{key}.")
+            yield from _flat(part, (*above, key))
         elif not isinstance(part, list):
-            yield f"{prefix}{key}", part
+            yield (*above, key), part
 
 
 def moment(value: Any, form: TimeFormat) -> datetime | None:

@@ -1,265 +1,238 @@
 """One dataset version compiled to a decoder: JSON to records, or to the reason why not.
 
-A body takes the fast road: one msgspec type for the whole of it. A record that does not fit is read again on the slow road, which
-accepts all that the fast one accepts and a little more (other spellings of times, integral floats), and says what is wrong.
+A record takes the fast road: one msgspec type for the whole of it. One that does not fit is read again on the slow road, which
+accepts all that the fast one accepts and more (other spellings of times, integral floats, places in lists), and says what is wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from tesseract.config.dataset import Dataset, Field
-from tesseract.errors import InputError
-from tesseract.ingestion.fastpath import BAD_JSON, LONG_TEXT, FastPath
+from tesseract.config.dataset import Dataset
+from tesseract.config.paths import parse_path, path_name
+from tesseract.ingestion.fastpath import BAD_JSON, FastPath
+from tesseract.ingestion.flatten import MAX_DEPTH, SHOWN, Flattener, Odd, lenient
+from tesseract.ingestion.rejections import Fault, Rejection, cut, meant, show
+from tesseract.ingestion.times import TimeReader, parse_moment
+from tesseract.ingestion.values import exact, reader, undeclared
 from tesseract.model import FieldValue, Record
-from tesseract.storage.codec import LARGEST, SMALLEST, item_bytes, shortest
-from tesseract.storage.keys import MAX_GROUP_BYTES, join_group
-from tesseract.utils.time_utils import iso_seconds
+from tesseract.storage.codec import item_bytes
+from tesseract.storage.items import raw_item
+from tesseract.storage.keys import MAX_GROUP_BYTES, encode, join_group
 
-MAX_DEPTH = 16
-MAX_NAME = 255
-MAX_ITEM_BYTES = 390_000  # DynamoDB holds 400 kB with keys and bookkeeping
-INT64 = 2**63
-_TYPES = {"int": "an integer", "float": "a number", "string": "text", "bool": "true or false"}
+__all__ = ["BAD_JSON", "Decoded", "Rejection", "Validator", "cut", "parse_moment", "show"]
 
+Line = bytes | msgspec.Raw  # the JSON of one record
+_Clock = tuple[datetime, datetime]  # now, and the latest valid time that is taken
+MAX_ITEM_BYTES = 390_000  # DynamoDB holds 400 kB
+WRITE_UNIT = 1024  # bytes of an item that one write unit writes
+HINTED = 500  # rejections whose hint is looked for: an answer explains no more
+TOLD = 100  # warnings of one call after which a record is measured only where it may not fit an item
+WARNED = 1000  # warnings after which a record has only its first one
+_KEPT_NAMES = 200  # of a record's members that are compared with a name that is missing
 
-class Rejection(msgspec.Struct, frozen=True):
-    """Why one record was not accepted. `field` and `value` are cut to 100 characters, `reason` to 300."""
-
-    index: int
-    field: str
-    value: str
-    reason: str
-
-
-class _Fault(Exception):
-    def __init__(self, field: str, value: Any, reason: str) -> None:
-        super().__init__(reason)
-        self.field, self.value, self.reason = field, value, reason
+_HALF_PAIR = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+_NO_NUMBER = re.compile(rb"[:,\[]\s*[+-]?(nan|inf(inity)?)\b", re.IGNORECASE)
 
 
 class Decoded(msgspec.Struct, frozen=True):
-    """The records of a body with their positions in it, and what was wrong with the others."""
+    """The records of a body with their positions in it, and what was wrong with the others.
+
+    `warnings` tells of accepted records: values that were stored as null, items of more than one write unit. After 100 of
+    them items are no longer told of, after 1,000 a record has only its first one.
+    """
 
     records: list[tuple[int, Record]]
     rejected: list[Rejection]
+    warnings: list[Rejection] = []
 
 
 class Validator:
-    """The decoder of one dataset version. Build it once per version; it has no state of its own."""
+    """The decoder of one dataset version. Build it once per version; what it remembers changes no answer."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
-        paths = [*dataset.group_by, dataset.time_field, dataset.ref_time_field, *(f.path for f in dataset.fields.values())]
-        self._parents = {path[:at] for path in paths for at, char in enumerate(path) if char == "."}
-        self._fast = FastPath(dataset) if FastPath.serves(dataset) else None
+        self._times = TimeReader(dataset.time_format, dataset.time_zone)
+        self._fast = FastPath(dataset, self._times) if FastPath.serves(dataset) else None
+        declared = dataset.fields.items()
+        self._group_by = [(path, _place(path)) for path in dataset.group_by]
+        self._time, self._ref_time = _place(dataset.time_field), _place(dataset.ref_time_field)
+        self._fields = [(name, _place(field.path), reader(name, field, dataset.time_zone)) for name, field in declared]
+        paths = [dataset.time_field, dataset.ref_time_field, *dataset.group_by, *(field.path for _, field in declared)]
+        self._flat = Flattener(dataset, map(parse_path, paths))
+        digits = bool(dataset.fields) or not self._times.iso  # whether more than the nearest double is asked for
+        self._decode: Callable[[Any], Any] = msgspec.json.Decoder(float_hook=exact if digits else None).decode
+        self._around = _around(dataset)
 
-    def decode(self, lines: Iterable[bytes | msgspec.Raw], now: datetime) -> Decoded:
-        """Validate records, each one JSON object. The order is kept; `index` counts from 0."""
-        records: list[tuple[int, Record]] = []
-        rejected: list[Rejection] = []
+    def decode(self, lines: Iterable[Line], now: datetime) -> Decoded:
+        """Validate records, each one JSON object. The order is kept; `index` counts from 0. It raises nothing, whatever comes."""
+        done = Decoded([], [], [])
         limit = _latest_time(now, self.dataset.max_future_seconds)
+        read = self._fast.read if self._fast else _no_record
+        accept, small = done.records.append, WRITE_UNIT - self._around
         for index, line in enumerate(lines):
-            record = self._fast.read(line, limit) if self._fast else None
-            try:
-                records.append((index, record or self._read(line, limit)))
-            except _Fault as fault:
-                rejected.append(Rejection(index, cut(fault.field), show(fault.value), cut(fault.reason, 300)))
-        return Decoded(records, rejected)
+            record = read(line, limit)
+            if record is not None and len(line) + len(record.group) <= small:
+                accept((index, record))
+            else:
+                self._decode_one(index, line, record, (now, limit), done)
+        return done
 
-    def _read(self, line: bytes | msgspec.Raw, limit: datetime) -> Record:
-        """The slow road: one record, or a _Fault that says why not."""
+    def _decode_one(self, index: int, line: Line, record: Record | None, clock: _Clock, done: Decoded) -> None:
+        """A record that the fast road has not read, or that may be large."""
+        notes: list[Fault] = []
         try:
-            value = msgspec.json.decode(line)
-        except BAD_JSON as error:
-            text = bytes(line).decode("utf-8", "replace")
-            if isinstance(error, msgspec.ValidationError):  # JSON has numbers of any size
-                raise _Fault("", text, "a number of the record does not fit: at most 9.9e125, an integer 64 bits") from error
-            raise _Fault("", text, f"not JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise _Fault("", value, "a record is a JSON object")
-        flat: dict[str, Any] = {}
-        _flatten(value, "", flat, 0)
-        for parent in self._parents:
-            if parent in flat and flat[parent] is None:  # {"wind": null} is {"wind": {}}
-                del flat[parent]
-        group = self._group(flat)
-        valid_time = _time(self.dataset.time_field, _take(flat, self.dataset.time_field), True)
-        ref_time = _time(self.dataset.ref_time_field, _take(flat, self.dataset.ref_time_field), False)
-        if valid_time is None:
-            raise _Fault(self.dataset.time_field, None, f"the time field {self.dataset.time_field!r} is missing")
-        if valid_time > limit:
-            reason = f"lies in the future: later than {iso_seconds(limit)}, now + max_future; check the producer's clock"
-            raise _Fault(self.dataset.time_field, valid_time.isoformat(), reason)
-        fields = self._fields(flat)
-        if _may_be_large(fields) and item_bytes(fields) > MAX_ITEM_BYTES:
-            raise _Fault("", f"{item_bytes(fields)} bytes", f"the record is larger than {MAX_ITEM_BYTES} bytes")
-        return Record(group, valid_time, ref_time, fields)
+            if record is None:
+                record, spread = self._read(line, clock, notes)
+            else:
+                spread = False
+            most = len(line) + len(record.group) + self._around  # bytes of the item
+            told = len(done.warnings) >= TOLD
+            if spread or most > (MAX_ITEM_BYTES if told else WRITE_UNIT):
+                self._measure(record, clock[0], notes)
+        except Fault as fault:
+            done.rejected.append(fault.rejection(index, len(done.rejected) < HINTED))
+            return
+        done.records.append((index, record))
+        if notes:
+            hinted, kept = len(done.warnings) < HINTED, notes if len(done.warnings) < WARNED else notes[:1]
+            done.warnings.extend(note.rejection(index, hinted) for note in kept)
 
-    def _group(self, flat: dict[str, Any]) -> str:
+    def _measure(self, record: Record, now: datetime, notes: list[Fault]) -> None:
+        """Note an item of more than one write unit. Raises Fault for one that DynamoDB does not hold."""
+        size = item_bytes(raw_item(self.dataset, record, now))
+        if size > MAX_ITEM_BYTES:
+            raise Fault("", f"{size} bytes", "too_large", bytes=MAX_ITEM_BYTES)
+        if size > WRITE_UNIT:
+            hint = f"up to {WRITE_UNIT} bytes it is one: shorter names, or fewer values"
+            notes.append(Fault("", "", "large", hint, bytes=size, units=-(-size // WRITE_UNIT)))
+
+    # the slow road ----------------------------------------------------------------------------------------------------------
+
+    def _read(self, line: Line, clock: _Clock, notes: list[Fault]) -> tuple[Record, bool]:
+        """One record, and whether names of its item may be longer than in its JSON; or a Fault that says why not."""
+        record = self._object(line)
+        flat = self._flat.flatten(record)
+        group = self._group(flat, record)
+        field = self.dataset.time_field
+        found, issued = _take(flat, self._time), _take(flat, self._ref_time)
+        if found is None:
+            raise Fault(field, None, "time_missing", self._near(field, record), name=field)
+        valid_time = self._times.read(field, found)
+        ref_time = None if issued is None else self._times.read(self.dataset.ref_time_field, issued)
+        now, limit = clock
+        if valid_time > limit:
+            raise self._times.future(field, found, valid_time, limit, now)
+        fields = self._declared(flat, record, notes)
+        if flat:
+            self._undeclared(flat, fields)
+        return Record(group, valid_time, ref_time, fields), flat is not record and self.dataset.unknown_fields == "keep"
+
+    def _object(self, line: Line) -> dict[str, Any]:
+        try:
+            try:
+                value = self._decode(line)
+            except msgspec.ValidationError:  # JSON has numbers of any size
+                value = lenient(line)
+        except RecursionError as error:
+            raise Fault("", _shown(line), "deep", depth=MAX_DEPTH) from error
+        except BAD_JSON as error:
+            raise Fault("", _shown(line), "not_json", lambda: _json_hint(bytes(line)), error=error) from error
+        if not isinstance(value, dict):
+            raise Fault("", value.value if isinstance(value, Odd) else value, "not_object")
+        return value
+
+    def _group(self, flat: dict[str, Any], record: dict[str, Any]) -> str:
         values = []
-        for name in self.dataset.group_by:
-            value = _take(flat, name)
+        for name, place in self._group_by:
+            value = _take(flat, place)
             if value is None:
-                raise _Fault(name, None, f"the group field {name!r} is missing")
+                raise Fault(name, None, "group_missing", self._near(name, record), name=name)
             if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-                raise _Fault(name, value, "a group is non-empty text or an integer")
+                raise Fault(name, value, "group_kind")
             values.append(str(value))
-        group = join_group(values)
-        if len(group) > MAX_GROUP_BYTES:
-            raise _Fault(self.dataset.group_by[0], values[0], f"the group's key is longer than {MAX_GROUP_BYTES} bytes")
+        group = join_group(values) if sum(map(len, values)) <= MAX_GROUP_BYTES else ""
+        if not group or len(group) > MAX_GROUP_BYTES:
+            raise Fault(self.dataset.group_by[0], values[0], "group_long", bytes=MAX_GROUP_BYTES)
         return group
 
-    def _fields(self, flat: dict[str, Any]) -> dict[str, FieldValue]:
+    def _declared(self, flat: dict[str, Any], record: dict[str, Any], notes: list[Fault]) -> dict[str, FieldValue]:
+        """The values of declared fields. An invalid one becomes null with a note, where the dataset says so."""
         fields: dict[str, FieldValue] = {}
-        for name, field in self.dataset.fields.items():
-            value = declared(name, field, _take(flat, field.path))
+        for name, place, read in self._fields:
+            try:
+                value = read(_take(flat, place))
+            except Fault as fault:
+                if self.dataset.on_invalid == "null" and not self.dataset.fields[name].required:
+                    notes.append(fault)
+                    continue
+                if fault.reason == "required" and fault.value is None:
+                    fault.hint = self._near(place, record)
+                raise
             if value is not None:
                 fields[name] = value
-        if self.dataset.unknown_fields == "reject" and flat:
-            name = next(iter(flat))
-            raise _Fault(
-                name,
-                _take(flat, name, check=False),
-                f"no field {cut(name)!r} is declared; declare it, or set unknown_fields to keep or drop",
-            )
-        if self.dataset.unknown_fields == "keep":
-            for name in list(flat):
-                value = undeclared(name, _take(flat, name), self.dataset)
-                if value is not None:
-                    fields[name] = value
         return fields
 
+    def _undeclared(self, flat: dict[str, Any], fields: dict[str, FieldValue]) -> None:
+        if self.dataset.unknown_fields == "reject":
+            name, value = next(iter(flat.items()))
+            value = value.value if isinstance(value, Odd) else value
+            raise Fault(name, value, "undeclared", lambda: meant(name, self._flat.wanted), name=cut(name))
+        for name, value in flat.items():
+            if isinstance(value, Odd):
+                raise value.fault(name)
+            kept = undeclared(name, value, self.dataset)
+            if kept is not None:
+                fields[name] = kept
 
-def declared(name: str, field: Field, value: Any) -> FieldValue | None:
-    """The value of a declared field, None for null. Raises a fault that says what is wrong."""
-    if value is None or _is_missing(value, field.missing):
-        if field.required:
-            raise _Fault(name, value, f"the required field {name!r} is missing or null")
-        return None
-    match field.type:
-        case "string":
-            if isinstance(value, str):
-                return value
-        case "bool":
-            if isinstance(value, bool):
-                return value
-        case _:
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                return _bounded(name, field, _number(name, value, field.type))
-    raise _Fault(name, value, f"field {name!r} is {_TYPES[field.type]}, not {_described(value)}")
+    def _near(self, place: str, record: dict[str, Any]) -> Callable[[], str]:
+        """What finds the member of a record that may be the one that is missing at `place`."""
+        return lambda: "" if len(record) > _KEPT_NAMES else meant(place, record.keys() - self._flat.wanted)
 
 
-def undeclared(name: str, value: Any, dataset: Dataset) -> FieldValue | None:
-    """The value of a field that nobody declared: an integer of 64 bits, any other number as the nearest double, or as it is."""
-    if name in ("valid_time", "ref_time", "period_start", "rows") or name.startswith("__") or name in dataset.fields:
-        raise _Fault(name, value, f"{name!r} is a name that results use; declare the field under another name with its path")
-    if not name.strip(".") or len(name) > MAX_NAME:
-        raise _Fault(name[:100], value, f"a field's name has 1 to {MAX_NAME} characters")
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return _number(name, value, "int" if isinstance(value, int) and -INT64 <= value < INT64 else "float")
-    result: FieldValue | None = value
-    return result
+def _no_record(line: Line, limit: datetime) -> None:
+    """The fast road of a dataset that has none."""
 
 
-def _number(name: str, value: float, kind: str) -> int | Decimal:
-    if kind == "int":
-        if value != int(value):
-            raise _Fault(name, value, f"field {name!r} is an integer, not a fraction")
-        if not -INT64 <= value < INT64:
-            raise _Fault(name, value, f"field {name!r} must fit 64 bits")
-        return int(value)
-    try:
-        double = float(value)
-    except OverflowError:
-        double = float("inf")
-    if double and not SMALLEST <= abs(double) <= LARGEST:
-        raise _Fault(name, value, f"the number of {name!r} does not fit: 1e-130 to 9.9e125 and 0 do")
-    return shortest(double) if double else 0
+def _place(path: str) -> str:
+    """The dotted name of a path, which flat records have."""
+    return path_name(parse_path(path))
 
 
-def _bounded(name: str, field: Field, value: int | Decimal) -> int | Decimal:
-    number = float(value) if isinstance(value, Decimal) else value  # doubles with doubles: 0.1 is not below a minimum of 0.1
-    if field.min is not None and number < field.min:
-        raise _Fault(name, value, f"field {name!r} is below its minimum {field.min}")
-    if field.max is not None and number > field.max:
-        raise _Fault(name, value, f"field {name!r} is above its maximum {field.max}")
+def _take(flat: dict[str, Any], place: str) -> Any:
+    """Take a value out of a flat record; None where it is absent. Raises Fault where it is none."""
+    value = flat.pop(place, None)
+    if value.__class__ is Odd:
+        raise value.fault(place)
     return value
 
 
-def _is_missing(value: Any, sentinels: tuple[Any, ...]) -> bool:
-    return any(isinstance(value, str) == isinstance(s, str) and not isinstance(value, bool) and value == s for s in sentinels)
+def _shown(line: Line) -> str:
+    return bytes(line)[:SHOWN].decode("utf-8", "replace")
 
 
-def _time(name: str, value: Any, required: bool) -> datetime | None:
-    if value is None and not required:
-        return None
-    if value is None:
-        raise _Fault(name, None, f"the time field {name!r} is missing")
-    if not isinstance(value, str):
-        raise _Fault(name, value, "a time is ISO 8601 text such as 2013-07-01T12:00:00Z")
-    try:
-        moment = parse_moment(value)
-    except ValueError as error:
-        raise _Fault(name, value, "not a time: write ISO 8601 such as 2013-07-01T12:00:00Z") from error
-    if moment.tzinfo is None:
-        raise _Fault(name, value, "the time has no zone: add Z for UTC, or an offset such as +01:00")
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError as error:
-        raise _Fault(name, value, "the time is outside the years 1 to 9999") from error
+def _json_hint(line: bytes) -> str:
+    if _HALF_PAIR.search(line):
+        return "half of a surrogate pair is no character: send both halves, or the character itself"
+    return "JSON has no NaN and no infinity: send null, or leave the field out" if _NO_NUMBER.search(line) else ""
 
 
-def parse_moment(text: str) -> datetime:
-    """A time as records write it, to the nearest microsecond. Raises ValueError.
-
-    RFC 3339 first, as the fast road reads it: both must see the same instant. Then the other spellings of ISO 8601.
-    """
-    try:
-        return msgspec.convert(text, datetime)
-    except msgspec.ValidationError:
-        return datetime.fromisoformat(text)
-
-
-class _Odd(NamedTuple):
-    """A part of a record that is no value, and why. Where the dataset drops it, that is no fault."""
-
-    value: Any
-    reason: str
-
-
-def _flatten(value: dict[str, Any], prefix: str, into: dict[str, Any], depth: int) -> None:
-    for key, part in value.items():
-        name = f"{prefix}.{key}" if depth else key
-        if name in into:
-            into[name] = _Odd(part, f"{cut(name)!r} comes twice in the record")
-        elif isinstance(part, list):
-            into[name] = _Odd(part, "a list is not a value; send one record for each reading")
-        elif not isinstance(part, dict):
-            into[name] = part
-        elif depth < MAX_DEPTH:
-            _flatten(part, name, into, depth + 1)
-        else:
-            into[name] = _Odd(part, f"objects are nested deeper than {MAX_DEPTH}")
-
-
-def _take(flat: dict[str, Any], name: str, check: bool = True) -> Any:
-    """Take a value out of a flat record; None where it is absent. Raises a fault where it is none."""
-    value = flat.pop(name, None)
-    if not isinstance(value, _Odd):
-        return value
-    if check:
-        raise _Fault(name, value.value, value.reason)
-    return value.value
-
-
-def _may_be_large(fields: dict[str, FieldValue]) -> bool:
-    return len(fields) > 100 or sum(len(value) for value in fields.values() if isinstance(value, str)) > LONG_TEXT
+def _around(dataset: Dataset) -> int:
+    """What an item may have, at most, beyond the bytes of its record's JSON and of its group."""
+    names = len("pk" + "sk" + "fields" + "expires_at" + "config_version" + "ref_time")
+    keys = names + len("##2013-07-01") + 2 * len("2013-07-01T12:00:00.000000Z") + len("{}") + 1 + 2 * 11
+    of_field = (
+        2 + len(name.encode()) + (27 if field.type == "timestamp" else 0) - len(str(parse_path(field.path)[-1]).encode()) - 4
+        for name, field in dataset.fields.items()
+    )
+    return keys + len(encode(dataset.name)) + sum(max(extra, 0) for extra in of_field)
 
 
 def _latest_time(now: datetime, seconds: int) -> datetime:
@@ -267,43 +240,3 @@ def _latest_time(now: datetime, seconds: int) -> datetime:
         return now + timedelta(seconds=seconds)
     except OverflowError:
         return datetime.max.replace(tzinfo=UTC)
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, bool):
-        return "a truth value"
-    return "text" if isinstance(value, str) else "a number"
-
-
-def show(value: Any) -> str:
-    """A value for a message, cut to 100 characters; of a list or an object only that it is one."""
-    if value is None:
-        return ""
-    if isinstance(value, list | dict):
-        return "[…]" if isinstance(value, list) else "{…}"
-    return cut(value if isinstance(value, str) else str(value) if isinstance(value, Decimal) else repr(value))
-
-
-def cut(text: str, length: int = 100) -> str:
-    """A text for a message: no longer than `length`."""
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def split_body(body: bytes) -> list[bytes | msgspec.Raw]:
-    """The records of a body: a JSON object, an array of them, or NDJSON. Raises InputError where it is none of these."""
-    text = body.removeprefix(b"\xef\xbb\xbf").strip()
-    if not text:
-        raise InputError("the body is empty", hint="send a JSON object, an array of objects, or NDJSON")
-    if text[:1] == b"[":
-        try:
-            return list(msgspec.json.decode(text, type=list[msgspec.Raw]))
-        except BAD_JSON as error:
-            raise InputError(f"the body is not JSON: {error}", hint="an array of objects ends with ]") from error
-    if text[:1] != b"{" and b"\n{" not in text:  # a bad first line does not take the good ones with it
-        raise InputError("the body is not JSON", hint="send a JSON object, an array of objects, or NDJSON")
-    if b"\n" not in text:
-        return [text]
-    try:  # one object, printed over several lines
-        return [msgspec.json.decode(text, type=msgspec.Raw)]
-    except BAD_JSON:
-        return [line for line in text.splitlines() if line.strip()]

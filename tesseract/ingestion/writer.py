@@ -1,27 +1,43 @@
-"""Validated records into the buffer: day marks first, then the raw items, in batches and in parallel, until a deadline."""
+"""Validated records into the buffer: day marks first, then the raw items, in parallel, until a deadline.
+
+Under write-time order the items go in batches, and the last put of a key is current. Under ref-time order the current item of a
+key is put under a condition, one by one; where all revisions are kept, an item for the revision itself goes before it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
 
+import msgspec
+
 from tesseract.config.dataset import Dataset
 from tesseract.config.tiers import DAILY
-from tesseract.errors import ConditionFailed
+from tesseract.errors import ConditionFailed, Throttled
 from tesseract.model import Item, Record
-from tesseract.storage.base import Before, Key, Table
-from tesseract.storage.items import raw_item
+from tesseract.storage.base import Before, Counters, Key, Table
+from tesseract.storage.items import history_item, raw_item
 from tesseract.storage.keys import days_pk
+from tesseract.storage.revisions import last_puts, newest, put_condition
 from tesseract.utils.time_utils import from_iso, iso_day, to_micros
 
-PARALLEL = 8
+PARALLEL = 16
 SHARE = 100  # items of one task: four BatchWriteItem calls
 LATE = timedelta(hours=24)  # a day that ended longer ago than this is read from the buffer only where it is marked
 RENEW = timedelta(minutes=10)
 REMEMBERED = 10_000  # marks; with more, those due for renewal are forgotten
 FRESH = timedelta(minutes=2)  # how old mark and expiry may be when a write is sent
+
+
+class _Lot(msgspec.Struct):
+    """What is still to be written of the records of one key. `history` holds the revisions to be kept."""
+
+    indices: list[int]
+    current: Record
+    history: list[Record]
 
 
 class Writer:
@@ -31,39 +47,80 @@ class Writer:
         self._raw, self._live, self._clock = raw, live, clock
         self._marks: dict[Key, datetime] = {}
         self._pool = ThreadPoolExecutor(PARALLEL)
+        self._counters = Counters()
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What happened since the process began.
+
+        `attempts`: passes over what was still to be written; `superseded`: records accepted though a newer revision was there
+        already; `throttled`: calls refused for throttling; `unprocessed`: items that BatchWriteItem gave back, written later or
+        reported.
+        """
+        return self._counters.read() + self._raw.counters.read()
 
     def write(self, dataset: Dataset, records: Iterable[tuple[int, Record]], deadline: datetime) -> list[int]:
-        """Write records, the later of two with one key winning. Returns the indices of those not written by `deadline`.
+        """Write records, of those with one key the newest revision winning. Returns the indices of those not written by `deadline`.
 
-        A record that lost to a later one of the same call shares its fate.
+        A record that lost to a newer one, of the same call or in the table, counts as written. Those of one key share their fate.
         """
-        pending: dict[Key, tuple[Record, list[int]]] = {}
+        by_key: dict[tuple[str, datetime], tuple[list[int], list[Record]]] = {}
         for index, record in records:
-            key = (record.group, record.valid_time.isoformat())
-            indices = pending[key][1] if key in pending else []
+            indices, own = by_key.setdefault((record.group, record.valid_time), ([], []))
             indices.append(index)
-            pending[key] = (record, indices)
-        left = list(pending.values())
+            own.append(record)
+        kept = dataset.revisions == "all"
+        left = [_Lot(i, newest(dataset, own), last_puts(own) if kept else []) for i, own in by_key.values()]
         while left and self._clock() < deadline:
             left = self._attempt(dataset, left, deadline)
-        return sorted(index for _, indices in left for index in indices)
+        return sorted(index for lot in left for index in lot.indices)
 
-    def _attempt(
-        self, dataset: Dataset, pending: list[tuple[Record, list[int]]], deadline: datetime
-    ) -> list[tuple[Record, list[int]]]:
+    def _attempt(self, dataset: Dataset, pending: list[_Lot], deadline: datetime) -> list[_Lot]:
         """One pass. Marks and expiry are computed here and used for two minutes at most: an export must not slip between."""
         now = self._clock()
-        self.mark_days(dataset, [record for record, _ in pending], now)
-        by_key: dict[Key, tuple[Record, list[int]]] = {}
-        items: list[Item] = []
-        for record, indices in pending:
-            item = raw_item(dataset, record, now)
-            by_key[item["pk"], item["sk"]] = (record, indices)
-            items.append(item)
         until = min(deadline, now + FRESH)
+        self._counters.add("attempts")
+        self.mark_days(dataset, [lot.current for lot in pending], now)
+        self._keep_history(dataset, pending, now, until)
+        ready = [lot for lot in pending if not lot.history]
+        put = self._put_newest if dataset.by_ref_time else self._put_last
+        return [lot for lot in pending if lot.history] + put(dataset, ready, now, until)
+
+    def _keep_history(self, dataset: Dataset, lots: list[_Lot], now: datetime, until: datetime) -> None:
+        """Write the revisions that are to be kept, before any of them becomes current: a crash in between loses none."""
+        pairs = [(lot, record) for lot in lots for record in lot.history]
+        items = [history_item(dataset, record, now) for _, record in pairs]
+        by_key = {(item["pk"], item["sk"]): pair for item, pair in zip(items, pairs, strict=True)}
+        for lot in lots:
+            lot.history = []
+        for lot, record in (by_key[key] for key in self._put_many(items, until)):
+            lot.history.append(record)
+
+    def _put_last(self, dataset: Dataset, lots: list[_Lot], now: datetime, until: datetime) -> list[_Lot]:
+        """Put each lot's record whatever is there; returns the lots that were not written."""
+        items = [raw_item(dataset, lot.current, now) for lot in lots]
+        by_key = {(item["pk"], item["sk"]): lot for item, lot in zip(items, lots, strict=True)}
+        return [by_key[key] for key in self._put_many(items, until)]
+
+    def _put_newest(self, dataset: Dataset, lots: list[_Lot], now: datetime, until: datetime) -> list[_Lot]:
+        """Put each lot's record unless a newer revision is there; returns the lots that were not written."""
+
+        def put(lot: _Lot) -> bool:
+            try:
+                self._raw.put(raw_item(dataset, lot.current, now), put_condition(lot.current), until)
+            except ConditionFailed:
+                self._counters.add("superseded")
+            except Throttled:
+                return False
+            return True
+
+        return [lot for lot, written in zip(lots, self._pool.map(put, lots), strict=True) if not written]
+
+    def _put_many(self, items: Sequence[Item], until: datetime) -> list[Key]:
+        """Put items in batches; returns the keys of those that were not written."""
         shares = [items[start : start + SHARE] for start in range(0, len(items), SHARE)]
         unwritten = self._pool.map(lambda share: self._raw.put_many(share, until), shares)
-        return [by_key[item["pk"], item["sk"]] for left in unwritten for item in left]
+        return [(item["pk"], item["sk"]) for left in unwritten for item in left]
 
     def mark_days(self, dataset: Dataset, records: list[Record], now: datetime) -> None:
         """Put a mark on every day that ended more than a day ago and that these records write into.

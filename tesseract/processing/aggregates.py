@@ -12,8 +12,8 @@ from threading import Event
 
 import msgspec
 
+from tesseract.config.cache import Configs
 from tesseract.config.dataset import Dataset, Level
-from tesseract.config.manager import Configs
 from tesseract.config.tiers import Period
 from tesseract.errors import ConditionFailed, TesseractError
 from tesseract.model import Change, Item, Manifest

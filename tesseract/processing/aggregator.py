@@ -16,8 +16,9 @@ import msgspec
 
 from tesseract.config.dataset import Level
 from tesseract.model import FieldValue
+from tesseract.storage.codec import LARGEST, MAX_DIGITS, MIN_EXPONENT, SMALLEST, shortest, storable
 
-_GUARD = 10**40
+_GUARD = 128  # bits of a square root, of which a double keeps 53
 _EXACT = Context(
     prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Inexact, InvalidOperation]
 )  # the default one rounds at 28 digits
@@ -102,11 +103,12 @@ def shift(state: State, micros: int) -> State:
 def finish(field: FieldState, stats: tuple[str, ...]) -> dict[str, int | Decimal | None]:
     """The statistics of one field: exact numbers; avg and std as the shortest text of the nearest double.
 
-    `std` is the sample's, None for one value; everything but `count` is None where there is none.
+    `std` is the sample's, None for one value; everything but `count` is None where there is none. They are what an item can hold: a
+    sum of more than 38 digits becomes the nearest double, and what lies outside 1e-130 to 9.9e125 becomes None.
     """
     values = {
         "count": field.n,
-        "sum": _unscale(field.total, field.scale) if field.n else None,
+        "sum": _sum(field),
         "avg": average(field),
         "std": deviation(field),
         "min": _unscale(field.minimum, field.scale),
@@ -119,18 +121,35 @@ def finish(field: FieldState, stats: tuple[str, ...]) -> dict[str, int | Decimal
 
 def average(field: FieldState) -> Decimal | None:
     """The mean, correctly rounded to a double: Python divides integers so."""
-    return Decimal(repr(field.total / (field.n * 10**field.scale))) if field.n else None
+    return _double(field.total / (field.n * 10**field.scale)) if field.n else None
 
 
 def deviation(field: FieldState) -> Decimal | None:
-    """The sample's standard deviation, to a double: from an integer square root with 40 digits behind the point."""
+    """The sample's standard deviation, to a double: from an integer square root with bits to spare, however small it is."""
     if field.n < 2:
         return None
     numerator = field.n * field.squares - field.total * field.total
     if not numerator:
         return Decimal(0)
     denominator = field.n * (field.n - 1) * 100**field.scale
-    return Decimal(repr(isqrt(numerator * _GUARD * _GUARD // denominator) / _GUARD))
+    bits = _GUARD + max(0, denominator.bit_length() - numerator.bit_length()) // 2
+    return _double(isqrt((numerator << 2 * bits) // denominator) / (1 << bits))
+
+
+def _sum(field: FieldState) -> int | Decimal | None:
+    """The sum as an item holds it: itself, else the nearest double, which is what a column of doubles would have anyway.
+
+    A column of decimals has null there: rounded, the number is still longer than the column.
+    """
+    if not field.n:
+        return None
+    total = _unscale(field.total, field.scale)
+    fits = abs(field.total) < 10**MAX_DIGITS and field.scale <= -MIN_EXPONENT
+    return total if fits or total is None or storable(total) else _double(float(total))
+
+
+def _double(value: float) -> Decimal | None:
+    return shortest(value) if SMALLEST <= abs(value) <= LARGEST or not value else None
 
 
 def shown(state: State, level: Level) -> dict[str, dict[str, int | Decimal | None]]:

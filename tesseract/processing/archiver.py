@@ -17,13 +17,14 @@ from tesseract.model import Window
 from tesseract.processing import touched as notes
 from tesseract.processing.collector import Task, close_if_done
 from tesseract.processing.export_lines import Line, decode
-from tesseract.processing.segments import RAW, VALID_TIME, Partition, commit_rows, is_committed, micros
+from tesseract.processing.segments import RAW, REVISIONS, VALID_TIME, Partition, commit_rows, is_committed, micros
 from tesseract.processing.touched import HOUR, Touched
 from tesseract.storage.base import Objects
 from tesseract.storage.catalog import Catalog
-from tesseract.storage.columns import RawRow, raw_table, unify
+from tesseract.storage.columns import RawRow, raw_table
 from tesseract.storage.exports import export_id
 from tesseract.storage.keys import touched_object
+from tesseract.storage.newest import newest
 from tesseract.utils.time_utils import from_micros
 
 CHUNK = 20_000  # rows of a partition held as Python objects; beyond, they are kept as columns, a tenth of the size
@@ -44,8 +45,7 @@ class Done:
 class _Gathered:
     """Rows of one partition on their way to columns."""
 
-    dataset: Dataset
-    group: str
+    partition: Partition
     rows: list[RawRow] = field(default_factory=list)
     tables: list[pa.Table] = field(default_factory=list)
 
@@ -56,13 +56,14 @@ class _Gathered:
 
     def flush(self) -> None:
         if self.rows:
-            self.tables.append(raw_table(self.dataset, self.group, self.rows))
+            self.tables.append(raw_table(self.partition.dataset, self.partition.group, self.rows))
             self.rows = []
 
     def table(self) -> pa.Table:
-        """All rows, sorted by valid time."""
+        """All rows, sorted by key."""
         self.flush()
-        return pa.concat_tables(unify(self.tables)).combine_chunks().sort_by(VALID_TIME)
+        table, _ = newest(self.tables, self.partition.order)
+        return table
 
 
 def run(catalog: Catalog, objects: Objects, task: Task, now: datetime) -> Done:
@@ -79,9 +80,10 @@ def run(catalog: Catalog, objects: Objects, task: Task, now: datetime) -> Done:
     partitions = _gather(catalog, _lines(objects, task))
     commits, hours = 0, {}
     for gathered in partitions:
-        table = gathered.table()
-        hours[gathered.dataset.name, gathered.group] = {time // HOUR for time in micros(table, VALID_TIME)}
-        commits += _commit(catalog, objects, gathered, table, task, window, now)
+        table, partition = gathered.table(), gathered.partition
+        if partition.level == RAW:  # a revision kept concerns no aggregate
+            hours[partition.dataset.name, partition.group] = {time // HOUR for time in micros(table, VALID_TIME)}
+        commits += _commit(catalog, objects, partition, table, task, window, now)
     _note(objects, task, hours)
     rows = sum(sum(map(len, gathered.tables)) for gathered in partitions)
     catalog.finish_file(window.id, task.export, task.file, rows)
@@ -96,28 +98,28 @@ def _lines(objects: Objects, task: Task) -> Iterator[Line]:
 
 def _gather(catalog: Catalog, lines: Iterable[Line]) -> list[_Gathered]:
     datasets: dict[str, Dataset] = {}
-    partitions: dict[tuple[str, str], _Gathered] = {}
-    for dataset, group, row in lines:
-        gathered = partitions.get((dataset, group))
+    partitions: dict[tuple[str, str, str], _Gathered] = {}
+    for dataset, group, row, history in lines:
+        level = REVISIONS if history else RAW
+        gathered = partitions.get((dataset, group, level))
         if gathered is None:
             if dataset not in datasets:
                 datasets[dataset] = _dataset(catalog, dataset)
-            gathered = partitions[dataset, group] = _Gathered(datasets[dataset], group)
+            gathered = partitions[dataset, group, level] = _Gathered(Partition(datasets[dataset], level, group))
         gathered.add(row)
     return [partitions[name] for name in sorted(partitions)]
 
 
 def _dataset(catalog: Catalog, name: str) -> Dataset:
-    dataset = catalog.dataset(name)
+    dataset = catalog.sound(name)  # a damaged version must not hold up the rows of all other datasets
     if dataset is None:
         raise RetryError("rows of a dataset that the catalog does not know: is it another stage's?", operation="archive", key=name)
     return dataset
 
 
 def _commit(
-    catalog: Catalog, objects: Objects, gathered: _Gathered, table: pa.Table, task: Task, window: Window, now: datetime
+    catalog: Catalog, objects: Objects, partition: Partition, table: pa.Table, task: Task, window: Window, now: datetime
 ) -> bool:
-    partition = Partition(gathered.dataset, RAW, gathered.group)
     commit = f"{task.window}/{task.export}/{task.file}"
     if is_committed(catalog, partition, commit, window.end):
         return False  # delivered again: the objects need not even be written

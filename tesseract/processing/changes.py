@@ -9,7 +9,7 @@ import msgspec
 
 from tesseract.model import Change
 from tesseract.storage.items import raw_image
-from tesseract.storage.keys import split_raw_key
+from tesseract.storage.keys import is_history, split_raw_key
 from tesseract.utils.time_utils import EPOCH
 
 SEQUENCE_DIGITS = 40
@@ -23,11 +23,15 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 def decode_batch(event: dict[str, Any]) -> Batch:
-    """The changes of a Lambda event. Removes are dropped: TTL makes them, and a user's delete is a put of a tombstone."""
+    """The changes of a Lambda event.
+
+    Removes are dropped: TTL makes them, and a user's delete is a put of a tombstone. So are revisions kept, which no aggregate and
+    no latest value may count: the function's event filter keeps them out already, where the stage has filters.
+    """
     changes: list[Change] = []
     poison: list[dict[str, Any]] = []
     for record in event["Records"]:
-        if record["eventName"] == "REMOVE":
+        if record["eventName"] == "REMOVE" or _is_history(record):
             continue
         change = _decode(record)
         if change is None or change.new is None:
@@ -46,6 +50,10 @@ def same_values(change: Change) -> bool:
     """Whether the change left the record as it was: another version or day of receipt, the same reading."""
     old, new = change.old, change.new
     return old is not None and new is not None and old.fields == new.fields and old.deleted == new.deleted
+
+
+def _is_history(record: dict[str, Any]) -> bool:
+    return is_history(str(record["dynamodb"].get("Keys", {}).get("sk", {}).get("S", "")))
 
 
 def _decode(record: dict[str, Any]) -> Change | None:

@@ -1,7 +1,7 @@
 """Compaction: a pure plan of merges from a manifest, and what carries one out.
 
-A merge takes the segments of one period into one sorted segment of the period's tier; the newest row of a key wins. What was
-merged stays in older manifests, so a reader that began before is not disturbed.
+A merge takes the segments of one period into one sorted segment of the period's tier; the newest row of a key wins
+(`storage.newest`). What was merged stays in older manifests, so a reader that began before is not disturbed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import pyarrow.compute as pc
 from tesseract.config.dataset import Dataset
 from tesseract.config.tiers import UNITS, Period, tier_period
 from tesseract.model import Manifest, Segment
-from tesseract.processing.segments import RAW, Partition, micros, swapped, write_segment
+from tesseract.processing.segments import RAW, REVISIONS, Partition, micros, swapped, write_segment
 from tesseract.storage import parquet_writer
 from tesseract.storage.base import Objects
 from tesseract.storage.catalog import Catalog
-from tesseract.storage.columns import DELETED, ORDER, WRITE_TIME, unify
+from tesseract.storage.columns import DELETED, WRITE_TIME
 from tesseract.storage.keys import level_partition
+from tesseract.storage.newest import newest
 from tesseract.utils.time_utils import from_micros
 
 
@@ -131,7 +132,7 @@ def compact(
     progress = catalog.progress()
     done: list[Merged] = []
     for dataset in datasets:
-        levels = {RAW: progress.archived_through}
+        levels = dict.fromkeys((RAW, REVISIONS) if dataset.by_ref_time else (RAW,), progress.archived_through)
         levels |= {level_partition(level): progress.snapshot_through for level in dataset.levels}
         for level, through in levels.items():
             for group in catalog.groups(dataset.name, level):
@@ -163,38 +164,22 @@ def execute(
 ) -> Merged | None:
     """Carry out one merge, planned on `manifest`; None where somebody has taken an input or added what forbids a purge."""
     inputs = [segment.key for segment in merge.inputs]
-    table = merge_tables([parquet_writer.read(objects, segment, partition.time_column) for segment in merge.inputs], partition)
+    table, _ = newest([parquet_writer.read(objects, segment, partition.time_column) for segment in merge.inputs], partition.order)
     purged: list[int] = []
-    if partition.level == RAW:
+    # under ref-time order a tombstone stays: an older revision than it may still come, at any time, and must not be seen
+    if partition.level == RAW and not partition.dataset.by_ref_time:
         table, purged = purge(table, through, _outside(manifest, inputs))
     window_end = max(segment.window_end for segment in merge.inputs)
     output = write_segment(objects, partition, merge.tier, merge.period, table, window_end) if len(table) else None
 
-    def change(newest: Manifest) -> Manifest | None:
+    def change(stored: Manifest) -> Manifest | None:
         # segments may have come since: one that can hold a purged key makes the purge wrong, and the merge is given up
-        if any(_holds(segment, purged) for segment in _outside(newest, inputs)):
+        if any(_holds(segment, purged) for segment in _outside(stored, inputs)):
             return None
-        return swapped(newest, inputs, output, through, f"compact {merge.label}")
+        return swapped(stored, inputs, output, through, f"compact {merge.label}")
 
     committed = catalog.commit(partition.dataset.name, partition.level, partition.group, change, now)
     return None if committed is None else Merged(partition, merge, len(table), len(purged))
-
-
-def merge_tables(tables: Sequence[pa.Table], partition: Partition) -> pa.Table:
-    """Tables, oldest window first, as one with the newest row of each key, sorted by time."""
-    time, age = partition.time_column, WRITE_TIME if partition.level == RAW else ORDER
-    parts = unify(tables)
-    places = pa.chunked_array([pa.array([place] * len(part), pa.int32()) for place, part in enumerate(parts)], pa.int32())
-    table = pa.concat_tables(parts)
-    order = pa.table({"time": table[time], "age": table[age], "place": places})
-    # of two rows written at the same moment the one of the later window is kept
-    indices = pc.sort_indices(order, sort_keys=[("time", "ascending"), ("age", "ascending"), ("place", "ascending")])
-    table = table.take(indices).combine_chunks()
-    if len(table) < 2:
-        return table
-    times = table[time].combine_chunks()
-    last = pa.concat_arrays([pc.not_equal(times[:-1], times[1:]), pa.array([True])])
-    return table.filter(last)
 
 
 def purge(table: pa.Table, through: int, outside: Sequence[Segment]) -> tuple[pa.Table, list[int]]:

@@ -21,6 +21,7 @@ import msgspec
 from tesseract.errors import DamagedError
 from tesseract.storage.codec import number_value
 from tesseract.storage.columns import RawRow
+from tesseract.storage.keys import history_valid_time, is_history
 from tesseract.utils.time_utils import from_iso, from_micros
 
 CHUNK = 1 << 20
@@ -28,11 +29,12 @@ GZIP = 31  # zlib's name for "with gzip's header and checksum"
 
 
 class Line(NamedTuple):
-    """A row and the partition that it belongs to."""
+    """A row and the partition that it belongs to. `history`: it is a revision kept, not the current row of its key."""
 
     dataset: str
     group: str
     row: RawRow
+    history: bool
 
 
 class _Text(msgspec.Struct):
@@ -112,15 +114,16 @@ def _row(line: _Line, write_time: datetime | None) -> Line | None:
     if image is None:
         return None
     dataset, group = _partition(image.pk.S)
+    history = is_history(image.sk.S)
     row = RawRow(
-        valid_time=from_iso(image.sk.S),
+        valid_time=history_valid_time(image.sk.S) if history else from_iso(image.sk.S),
         ref_time=None if image.ref_time is None else from_iso(image.ref_time.S),
         fields={name: _value(value) for name, value in image.fields.M.items()},
         deleted=image.deleted is not None and image.deleted.BOOL,
         write_time=written,
         config_version=int(image.config_version.N),
     )
-    return Line(dataset, group, row)
+    return Line(dataset, group, row, history)
 
 
 @lru_cache(maxsize=4096)

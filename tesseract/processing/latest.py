@@ -7,13 +7,14 @@ from datetime import datetime
 
 import msgspec
 
+from tesseract.config.cache import Configs
 from tesseract.config.dataset import Dataset
-from tesseract.config.manager import Configs
 from tesseract.errors import ConditionFailed, RetryError
 from tesseract.model import Change, Item, RawImage
 from tesseract.storage.base import Absent, Is, Table
+from tesseract.storage.catalog import Catalog
 from tesseract.storage.keys import latest_key, raw_key, raw_pk
-from tesseract.utils.time_utils import from_iso, iso_day, iso_micros
+from tesseract.utils.time_utils import from_iso, iso_day, iso_micros, to_micros
 
 ATTEMPTS = 20
 
@@ -51,8 +52,8 @@ def decide(item: Item | None, want: Wanted) -> Reading | None:
 class LatestProcessor:
     """Keeps the latest items of a stage."""
 
-    def __init__(self, raw: Table, live: Table, configs: Configs, clock: Callable[[], datetime]) -> None:
-        self._raw, self._live, self._configs, self._clock = raw, live, configs, clock
+    def __init__(self, raw: Table, live: Table, catalog: Catalog, configs: Configs, clock: Callable[[], datetime]) -> None:
+        self._raw, self._live, self._catalog, self._configs, self._clock = raw, live, catalog, configs, clock
 
     def process(self, changes: list[Change]) -> str | None:
         """Apply a batch. Returns the lowest sequence number that is not durably applied, None where all are."""
@@ -73,16 +74,19 @@ class LatestProcessor:
         key = latest_key(dataset.name, group)
         for _ in range(ATTEMPTS):
             item = self._live.get(key)
-            reading = decide(item, want)
-            if reading is None and (item is None or item["valid_time"] not in want.seen):
+            own = decide(item, want)
+            if own is not None:
+                at = own.valid_time
+                reading = self._unless_archived(dataset, group, own) if dataset.by_ref_time else own
+            elif item is not None and item["valid_time"] in want.seen:
+                # a change at the very time that the item holds may be an older one that comes again: raw knows better
+                at = item["valid_time"]
+                reading = self._look_up(dataset, group, at)
+            else:
                 return
-            # a change at the very time that the item holds may be an older one that comes again: raw knows better
-            looked_up = reading is None
-            if looked_up and item is not None:
-                reading = self._look_up(dataset, group, item["valid_time"])
-            if not self._write(key, item, reading):
+            if not self._write(key, item, at, reading):
                 continue
-            if not looked_up or reading is None or self._look_up(dataset, group, reading.valid_time) == reading:
+            if own is not None or reading is None or self._look_up(dataset, group, reading.valid_time) == reading:
                 return
             want = Wanted(None, frozenset({reading.valid_time}))  # raw changed under our hands: look again
         raise RetryError("the latest item changed under every attempt", operation="latest", key=" ".join(key))
@@ -91,19 +95,31 @@ class LatestProcessor:
         """The newest visible record at or before `valid_time` on its day, None where the archive would have to be asked."""
         held = self._raw.get(raw_key(dataset.name, group, from_iso(valid_time)))
         if held is not None and not held.get("deleted"):
-            return _of_item(held)
+            return self._unless_archived(dataset, group, _of_item(held)) if dataset.by_ref_time else _of_item(held)
         day = iso_day(from_iso(valid_time))
         for item in self._raw.query(raw_pk(dataset.name, group, day), None, valid_time, reverse=True):
             if not item.get("deleted"):
-                young = from_iso(item["sk"]) + dataset.buffer_ttl > self._clock()
-                return _of_item(item) if young else None
+                return self._unless_archived(dataset, group, _of_item(item))
         return None
 
-    def _write(self, key: tuple[str, str], old: Item | None, reading: Reading | None) -> bool:
+    def _unless_archived(self, dataset: Dataset, group: str, found: Reading) -> Reading | None:
+        """What was found in the buffer, None where the archive may have what is no longer there: a later record, or under ref-time
+        order a newer revision of this one, whose item has expired so that an older one could take its place.
+        """
+        at = from_iso(found.valid_time)
+        if at > self._clock() - dataset.shortest_ttl:
+            return found  # nothing of that time, or later, can have expired
+        # read after the buffer: what had gone from there by then is here
+        segments = self._catalog.manifest(dataset.name, "raw", group).segments
+        newer = to_micros(at) + (0 if dataset.by_ref_time else 1)
+        return None if any(segment.last >= newer for segment in segments) else found
+
+    def _write(self, key: tuple[str, str], old: Item | None, at: str, reading: Reading | None) -> bool:
+        """Whether the item was written: `reading`, or a mark that the latest value is not known, but none is later than `at`."""
         version = 0 if old is None else int(old["version"])
         item: Item = {"pk": key[0], "sk": key[1], "version": version + 1, "updated_at": iso_micros(self._clock())}
         if reading is None:  # our readers resolve it; others see no numbers rather than wrong ones
-            item |= {"stale": True, "valid_time": old["valid_time"] if old else ""}
+            item |= {"stale": True, "valid_time": at}
         else:
             item |= {"valid_time": reading.valid_time, "fields": reading.fields}
             item |= {"ref_time": reading.ref_time} if reading.ref_time else {}

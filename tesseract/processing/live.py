@@ -17,7 +17,7 @@ from tesseract.config.tiers import UNITS, Period
 from tesseract.model import Change
 from tesseract.processing.aggregator import fold, identity
 from tesseract.processing.changes import SEQUENCE_DIGITS, same_values, watermark
-from tesseract.processing.live_item import NO_LIMIT, LiveItem, covers
+from tesseract.processing.live_item import NO_LIMIT, LiveItem, covers, live_levels
 from tesseract.storage.base import Key
 from tesseract.storage.keys import live_key
 from tesseract.utils.time_utils import EPOCH, from_iso, to_micros
@@ -38,8 +38,9 @@ class Facts(msgspec.Struct, frozen=True):
 def touched(changes: Iterable[Change], dataset: Dataset) -> dict[Key, tuple[Level, list[Change]]]:
     """The aggregate items of one dataset that changes belong to, each with its changes in order."""
     items: dict[Key, tuple[Level, list[Change]]] = {}
+    levels = live_levels(dataset)
     for change in changes:
-        for level in dataset.levels:
+        for level in levels:
             key = live_key(dataset.name, change.group, UNITS[level.name], change.valid_time)
             items.setdefault(key, (level, []))[1].append(change)
     return items
@@ -69,12 +70,14 @@ def _first(key: Key, change: Change, facts: Facts) -> LiveItem | None:
         return _stale(live, change, facts)
     period = UNITS[facts.level.name].period(from_iso(live.sk))
     try:
-        young = period.start + facts.dataset.buffer_ttl > facts.now
+        young = period.start + facts.dataset.shortest_ttl > facts.now
     except OverflowError:
         young = True
     if not covers(live, facts.dataset, facts.level) or not (young or not facts.archived(period)):
         return _stale(live, change, facts)
-    return None if change.new.deleted else _folded(live, change, facts)
+    if change.new.deleted:
+        return _unchanged(live, change, facts) if facts.dataset.by_ref_time else None
+    return _folded(live, change, facts)
 
 
 def _next(live: LiveItem, change: Change, facts: Facts) -> LiveItem:
@@ -82,15 +85,24 @@ def _next(live: LiveItem, change: Change, facts: Facts) -> LiveItem:
     label = live.applied.rpartition("/")[0]
     if live.stale_at is not None or live.live_from != facts.level.live_from or (label and label != change.stream):
         return _stale(live, change, facts)
-    if same_values(change) and change.new is not None:
-        expiry = live.safe_until if change.new.deleted else min(live.safe_until, change.new.expires_at)
-        return msgspec.structs.replace(live, applied=watermark(change), safe_until=expiry)
     expired = max(_seconds(facts.now), _seconds(change.created)) >= live.safe_until
+    if expired and facts.dataset.by_ref_time:  # the item changed may be an older revision than one that has expired
+        return _stale(live, change, facts)
+    if same_values(change):
+        return _unchanged(live, change, facts)
     if change.new is None or change.old is not None or expired:
         return _stale(live, change, facts)
-    if change.new.deleted:
-        return msgspec.structs.replace(live, applied=watermark(change))
-    return _folded(live, change, facts)
+    return _unchanged(live, change, facts) if change.new.deleted else _folded(live, change, facts)
+
+
+def _unchanged(live: LiveItem, change: Change, facts: Facts) -> LiveItem:
+    """A change that leaves the numbers as they are: equal values, or a tombstone where no record is."""
+    new = change.new
+    assert new is not None
+    # under ref-time order a tombstone counts, too: when it has expired, an older revision would come as a new record
+    lasting = new.deleted and not facts.dataset.by_ref_time
+    expiry = live.safe_until if lasting else min(live.safe_until, new.expires_at)
+    return msgspec.structs.replace(live, applied=watermark(change), safe_until=expiry)
 
 
 def _folded(live: LiveItem, change: Change, facts: Facts) -> LiveItem:

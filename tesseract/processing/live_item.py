@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 
 from tesseract.config.dataset import Dataset, Level
-from tesseract.config.tiers import UNITS
+from tesseract.config.tiers import LIVE_LEVELS, UNITS
 from tesseract.model import Item
 from tesseract.processing.aggregator import State, decode_state, encode_state, identity, shown
 from tesseract.storage.base import Key
@@ -38,6 +38,11 @@ class LiveItem(msgspec.Struct, frozen=True):
     def key(self) -> Key:
         """(pk, sk)."""
         return self.pk, self.sk
+
+
+def live_levels(dataset: Dataset) -> tuple[Level, ...]:
+    """The levels of a dataset that have items and segments of their own; coarser ones are merged from them when they are read."""
+    return tuple(level for level in dataset.levels if level.name in LIVE_LEVELS)
 
 
 def decode_item(item: Item) -> LiveItem:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from decimal import Decimal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tesseract.config.dataset import Dataset
-from tesseract.model import FieldValue, Manifest, Segment
-from tesseract.processing.compactor import merge_tables
-from tesseract.processing.segments import DAY, RAW, THREADS, VALID_TIME, Partition, micros
+from tesseract.model import FieldValue, Manifest, Record, Segment
+from tesseract.processing.segments import DAY, THREADS, VALID_TIME, micros
 from tesseract.storage import parquet_writer
+from tesseract.storage.arrow_types import TIMESTAMP, exact, is_number
 from tesseract.storage.base import Backend
-from tesseract.storage.codec import shortest
-from tesseract.storage.columns import DELETED, WRITE_TIME
+from tesseract.storage.columns import DELETED, WRITE_TIME, raw_table
+from tesseract.storage.conform import conform, conform_values, declared_kinds
 from tesseract.storage.items import records_of
-from tesseract.storage.keys import raw_pk
-from tesseract.utils.time_utils import from_micros, iso_day, to_micros
+from tesseract.storage.keys import HISTORY, raw_pk
+from tesseract.storage.newest import current, newest
+from tesseract.storage.revisions import REF_TIME
+from tesseract.utils.time_utils import from_micros, iso_day
 
 Values = dict[str, FieldValue]
+_PLACE = "__place"
 
 
 def read(backend: Backend, manifest: Manifest, dataset: Dataset, days: Sequence[int]) -> list[tuple[int, Values]]:
@@ -32,14 +35,27 @@ def read(backend: Backend, manifest: Manifest, dataset: Dataset, days: Sequence[
         segments = _overlapping(manifest, days)
         tables = list(pool.map(lambda segment: _segment(backend, dataset, segment, days), segments))
         buffers = list(pool.map(lambda day: _day(backend, dataset, manifest.group, day), days))
-    wanted = set(days)
-    rows: dict[int, Values | None] = {}
-    if tables:
-        merged = merge_tables(tables, Partition(dataset, RAW, manifest.group))
-        rows.update((at, values) for at, values in _values(merged) if at // DAY in wanted)
-    for found in buffers:  # the buffer is the current state: it wins
-        rows.update(found)
-    return sorted((at, values) for at, values in rows.items() if values is not None)
+    kinds = declared_kinds(dataset.fields, raw_table(dataset, manifest.group, []).schema)
+    held = [record for found in buffers for record in found]
+    table, _ = newest([*(conform(table, kinds) for table in tables), _places(held)], current(dataset))
+    table = table.filter(pc.invert(table[DELETED]))
+    wanted, rows = set(days), []
+    for (at, values), place in zip(_values(table), table[_PLACE].to_pylist(), strict=True):
+        if at // DAY in wanted:  # of the buffer, the values as they came: a column may not hold all their digits
+            rows.append((at, values if place is None else conform_values(held[place].fields, dataset, kinds)))
+    return rows
+
+
+def _places(records: Sequence[Record]) -> pa.Table:
+    """Records of the buffer as rows without values: what the order looks at, and their places in the list."""
+    columns = {
+        VALID_TIME: pa.array([record.valid_time for record in records], TIMESTAMP),
+        REF_TIME: pa.array([record.ref_time for record in records], TIMESTAMP),
+        WRITE_TIME: pa.nulls(len(records), TIMESTAMP),
+        DELETED: pa.array([record.deleted for record in records], pa.bool_()),
+        _PLACE: pa.array(range(len(records)), pa.int64()),
+    }
+    return pa.table(columns)
 
 
 def _overlapping(manifest: Manifest, days: Sequence[int]) -> list[Segment]:
@@ -50,30 +66,20 @@ def _overlapping(manifest: Manifest, days: Sequence[int]) -> list[Segment]:
 def _segment(backend: Backend, dataset: Dataset, segment: Segment, days: Sequence[int]) -> pa.Table:
     columns = None
     if dataset.fields and dataset.unknown_fields != "keep":
-        columns = [VALID_TIME, WRITE_TIME, DELETED, *(name for name, field in dataset.fields.items() if field.numeric)]
+        columns = [VALID_TIME, REF_TIME, WRITE_TIME, DELETED, *(name for name, field in dataset.fields.items() if field.numeric)]
     start, end = from_micros(days[0] * DAY), from_micros((days[-1] + 1) * DAY)
     return parquet_writer.read(backend.objects, segment, VALID_TIME, start, end, columns)
 
 
-def _values(table: pa.Table) -> Iterator[tuple[int, Values | None]]:
-    skipped = {VALID_TIME, "ref_time"}
-    names = [f.name for f in table.schema if _is_number(f.type) and f.name not in skipped and not f.name.startswith("__")]
+def _values(table: pa.Table) -> Iterator[tuple[int, Values]]:
+    skipped = {VALID_TIME, REF_TIME}
+    names = [f.name for f in table.schema if is_number(f.type) and f.name not in skipped and not f.name.startswith("__")]
     columns = [table[name].to_pylist() for name in names]
-    deleted = table[DELETED].to_pylist()
-    for at, gone, *row in zip(micros(table, VALID_TIME), deleted, *columns, strict=True):
-        yield at, None if gone else {n: _exact(v) for n, v in zip(names, row, strict=True) if v is not None}
+    for at, *row in zip(micros(table, VALID_TIME), *columns, strict=True):
+        yield at, {n: exact(v) for n, v in zip(names, row, strict=True) if v is not None}
 
 
-def _exact(value: int | float) -> int | Decimal:
-    """A double counts as the decimal of its shortest text, as it did when it came in."""
-    return shortest(value) if isinstance(value, float) else value
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_floating(kind) or pa.types.is_int64(kind))
-
-
-def _day(backend: Backend, dataset: Dataset, group: str, day: int) -> dict[int, Values | None]:
-    items = backend.raw.query(raw_pk(dataset.name, group, iso_day(from_micros(day * DAY))))
-    records = (record for item in items for record in records_of(item, group))
-    return {to_micros(record.valid_time): None if record.deleted else record.fields for record in records}
+def _day(backend: Backend, dataset: Dataset, group: str, day: int) -> list[Record]:
+    """The current records of a day; revisions kept lie behind them."""
+    items = backend.raw.query(raw_pk(dataset.name, group, iso_day(from_micros(day * DAY))), None, HISTORY)
+    return [record for item in items for record in records_of(item, group)]

@@ -19,9 +19,10 @@ from tesseract.storage import parquet_writer
 from tesseract.storage.base import Objects
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.keys import segment_object
+from tesseract.storage.newest import HISTORY, LEVEL, Order, current
 from tesseract.utils.time_utils import from_micros, to_micros
 
-RAW = "raw"
+RAW, REVISIONS = "raw", "revisions"
 VALID_TIME, PERIOD_START = "valid_time", "period_start"
 DAY = 86_400_000_000  # µs
 THREADS = 8
@@ -29,7 +30,11 @@ THREADS = 8
 
 @dataclass(frozen=True)
 class Partition:
-    """What one manifest covers. `level` is the partition's name of it: `raw`, `hourly`, or `hourly@…` for a later life."""
+    """What one manifest covers.
+
+    `level` is the partition's name of it: `raw`, `revisions` (every revision of `revisions: all`), `hourly`, or `hourly@…` for a
+    later life.
+    """
 
     dataset: Dataset
     level: str
@@ -38,7 +43,14 @@ class Partition:
     @property
     def time_column(self) -> str:
         """The column that its rows are sorted by."""
-        return VALID_TIME if self.level == RAW else PERIOD_START
+        return VALID_TIME if self.level in (RAW, REVISIONS) else PERIOD_START
+
+    @property
+    def order(self) -> Order:
+        """Which of its rows share a key, and which of those is the newest."""
+        if self.level == REVISIONS:
+            return HISTORY
+        return current(self.dataset) if self.level == RAW else LEVEL
 
 
 def micros(table: pa.Table, column: str) -> list[int]:

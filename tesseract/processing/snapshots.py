@@ -13,24 +13,25 @@ from itertools import groupby
 
 from msgspec.structs import replace
 
+from tesseract.config import tiers
 from tesseract.config.dataset import Dataset, Level
-from tesseract.errors import RetryError
-from tesseract.model import Window
+from tesseract.errors import DamagedError, RetryError
+from tesseract.model import Manifest, Window
 from tesseract.processing import raw_rows
 from tesseract.processing import touched as notes
 from tesseract.processing.aggregator import State, encode_state, fold, identity, shown
-from tesseract.processing.live_item import numbers_of, usable
-from tesseract.processing.segments import DAY, RAW, Partition, commit_rows, is_committed
+from tesseract.processing.live_item import live_levels, numbers_of, usable
+from tesseract.processing.segments import DAY, RAW, Partition, added, commit_rows
 from tesseract.processing.touched import HOUR, Touched
 from tesseract.storage.base import Backend
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.columns import LevelRow, level_table
 from tesseract.storage.exports import export_id
 from tesseract.storage.keys import level_partition, live_pk, pending_object, touched_object
-from tesseract.utils.time_utils import from_micros, iso_seconds, to_micros
+from tesseract.utils.time_utils import MICROSECOND, from_micros, iso_seconds, to_micros
 
 EXAMPLES = 5
-LENGTHS = {"hourly": HOUR, "daily": DAY}
+LENGTHS = {name: length // MICROSECOND for name, length in tiers.LENGTHS.items()}  # µs
 
 
 @dataclass
@@ -70,12 +71,19 @@ def snapshot(backend: Backend, catalog: Catalog, window: Window, previous: Windo
     waiting = notes.read(backend.objects, pending_object(previous.id)) if previous is not None else {}
     everything = notes.merged((fresh, waiting))
     report = Report(window.id)
+    damaged: DamagedError | None = None
     for (name, group), hours in sorted(everything.items()):
-        dataset = catalog.dataset(name)
+        try:
+            dataset = catalog.dataset(name)
+        except DamagedError as error:  # the others are snapshot; the window stays open until it is mended
+            damaged = error
+            continue
         if dataset is None:
             raise RetryError("rows of a dataset that the catalog does not know", operation="snapshot", key=name)
-        due = {level.name: due_periods(level, hours, fresh.get((name, group), set()), window) for level in dataset.levels}
+        due = {level.name: due_periods(level, hours, fresh.get((name, group), set()), window) for level in live_levels(dataset)}
         _group(backend, catalog, dataset, group, due, window, report, now)
+    if damaged is not None:
+        raise damaged
     notes.write(backend.objects, pending_object(window.id), pending(everything, window.end))
     return report
 
@@ -86,13 +94,18 @@ def due_periods(level: Level, hours: Iterable[int], fresh: Iterable[int], window
     A period that began before the level was kept has no row: readers compute it from raw.
     """
     length = LENGTHS[level.name]
-    touched = {hour * HOUR // length * length for hour in fresh}
+    touched = _starts(fresh, length)
     since = level.live_from
     return {
         start
-        for start in {hour * HOUR // length * length for hour in hours}
+        for start in _starts(hours, length)
         if start + length <= window.end and (start in touched or start + length > window.start) and (since is None or start > since)
     }
+
+
+def _starts(hours: Iterable[int], length: int) -> set[int]:
+    """The starts (µs) of the periods of a length that lie in one of `hours`, or that hold it."""
+    return {start for hour in hours for start in range(hour * HOUR // length * length, (hour + 1) * HOUR, length)}
 
 
 def pending(touched: Touched, end: int) -> Touched:
@@ -110,23 +123,29 @@ def _group(
     report: Report,
     now: datetime,
 ) -> None:
-    commits = {level.name: f"{window.id}/snapshot/{level.name}" for level in dataset.levels}
-    levels = [
-        level
-        for level in dataset.levels
-        if due[level.name]
-        and not is_committed(catalog, Partition(dataset, level_partition(level), group), commits[level.name], window.end)
-    ]
+    levels = [level for level in live_levels(dataset) if due[level.name]]
+    manifests = {level.name: catalog.manifest(dataset.name, level_partition(level), group) for level in levels}
+    commits = {level.name: f"{window.id}/snapshot/{level.name}" for level in levels}
+    levels = [level for level in levels if added(manifests[level.name], (), commits[level.name], window.end, 0, "") is not None]
     rows = _rows(backend, catalog, dataset, group, levels, due, window, report)
     for level in levels:
         partition = Partition(dataset, level_partition(level), group)
-        table = level_table(dataset, level, group, rows[level.name])
+        kept = [row for row in rows[level.name] if row.rows or _hides(manifests[level.name], row)]
+        if not kept:
+            continue
+        table = level_table(dataset, level, group, kept)
         # a level is complete as far as its snapshots are: raw rows run ahead of it
         through = catalog.progress().snapshot_through
         operation = f"snapshot {len(table)} rows of window {window.id}"
         done = commit_rows(catalog, backend.objects, partition, table, commits[level.name], window.end, through, operation, now)
         report.commits += done
         report.rows += len(table)
+
+
+def _hides(manifest: Manifest, row: LevelRow) -> bool:
+    """Whether a row without records is needed: an earlier window may have written one of its period that has some."""
+    start = to_micros(row.period_start)
+    return any(segment.first <= start <= segment.last for segment in manifest.segments)
 
 
 def _rows(

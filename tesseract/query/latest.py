@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
 from tesseract.config.dataset import Dataset
@@ -12,11 +12,14 @@ from tesseract.errors import NotFoundError
 from tesseract.model import Item
 from tesseract.query.catalog import Lookup, group_name, group_order, nearest
 from tesseract.storage.base import Table
+from tesseract.storage.items import TYPES
 from tesseract.storage.keys import LATEST_SHARDS, latest_key, latest_pk, split_group
 from tesseract.utils.time_utils import from_iso
 
 if TYPE_CHECKING:
     from tesseract.query.engine import Engine
+
+_WIDE = Context(prec=60)  # the default one holds 28 digits
 
 
 class Latest:
@@ -45,7 +48,7 @@ class Latest:
         return self._rows(dataset, items, now)
 
     def _rows(self, dataset: Dataset, items: dict[str, Item | None], now: datetime) -> list[dict[str, Any]]:
-        rows = {group: _row(dataset, group, item) for group, item in items.items() if item is not None and not item.get("stale")}
+        rows = {group: _row(dataset, group, item) for group, item in items.items() if item is not None and _usable(dataset, item)}
         rows |= self._resolved(dataset, [group for group in items if group not in rows], now)
         return [rows[group] for group in sorted(rows, key=group_order)]
 
@@ -54,12 +57,21 @@ class Latest:
         if not groups:
             return {}
         tables = self._engine().last(dataset, groups, now)
-        return {group: _in_utc(row) for group, table in tables.items() for row in table.to_pylist()}
+        return {group: _as_live(dataset, row) for group, table in tables.items() for row in table.to_pylist()}
+
+
+def _usable(dataset: Dataset, item: Item) -> bool:
+    """Whether an item knows its values, and they are of the declared types: one of a former configuration may hold others."""
+    if item.get("stale"):
+        return False
+    fields: dict[str, Any] = item["fields"]
+    return all(type(fields[name]) in TYPES[field.type] for name, field in dataset.fields.items() if name in fields)
 
 
 def _row(dataset: Dataset, group: str, item: Item) -> dict[str, Any]:
     fields: dict[str, Any] = item["fields"]
-    names = [*dataset.fields, *sorted(set(fields) - set(dataset.fields))]
+    kept = set(fields) - set(dataset.fields) if dataset.unknown_fields == "keep" else set()
+    names = [*dataset.fields, *sorted(kept)]
     ref_time = item.get("ref_time")
     return {
         **dict(zip(dataset.group_by, split_group(group), strict=True)),
@@ -69,15 +81,26 @@ def _row(dataset: Dataset, group: str, item: Item) -> dict[str, Any]:
     }
 
 
-def _in_utc(row: dict[str, Any]) -> dict[str, Any]:
-    """Times as the live items give them: pyarrow's carry a zone of another class."""
-    return {name: value.astimezone(UTC) if isinstance(value, datetime) else value for name, value in row.items()}
+def _as_live(dataset: Dataset, row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a table as the live items give it: times in UTC (pyarrow's carry a zone of another class), integers as such."""
+    found = {name: value.astimezone(UTC) if isinstance(value, datetime) else value for name, value in row.items()}
+    wide = [name for name, field in dataset.fields.items() if field.wide and row[name] is not None]
+    return found | {name: int(row[name]) for name in wide}
 
 
 def _value(dataset: Dataset, name: str, value: Any) -> Any:
-    """As the column of a query would give it: a number of a float field is a double."""
+    """As the column of a query would give it: a double of a float field, a decimal with its scale, a time of a timestamp."""
     declared = dataset.fields.get(name)
-    number = isinstance(value, int | Decimal) and not isinstance(value, bool)
-    if number and (isinstance(value, Decimal) or (declared is not None and declared.type == "float")):
-        return float(value)
-    return value
+    if value is None:
+        return None
+    if declared is None:
+        return float(value) if isinstance(value, Decimal) else value
+    match declared.type:
+        case "float":
+            return float(value)
+        case "decimal":
+            return Decimal(value).quantize(Decimal(1).scaleb(-declared.scale), context=_WIDE)
+        case "timestamp":
+            return from_iso(value)
+        case _:
+            return value

@@ -1,24 +1,44 @@
-"""Aggregate levels: live items on hot days, snapshot rows elsewhere, and what neither has is computed from raw rows."""
+"""Aggregate levels: live items on hot days, snapshot rows elsewhere, raw rows for what neither can have; weeks and months merged.
+
+A level up to a day is read period by period. Where the rule of the plan says snapshot, the snapshots have every period that has a
+record and began after the level was kept: an absent one has none. A weekly or monthly level is merged from the exact states of the
+coarsest level that covers its fields, or computed from raw rows where none does: the numbers are the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tesseract.config.dataset import Dataset, Level
-from tesseract.config.tiers import UNITS, Unit
+from tesseract.config.tiers import MERGED_LEVELS, UNITS, Unit
 from tesseract.model import FieldValue, Item
-from tesseract.processing.aggregator import State, fold, identity, shown
-from tesseract.processing.live_item import numbers_of, usable
-from tesseract.query.plan import DAY, TIME_MAX, Facts, LevelPlan, Range, Stretch, coalesce, gaps, level_plan
+from tesseract.processing.aggregator import State, decode_state, fold, identity, merge, shift, shown
+from tesseract.processing.live_item import live_levels, numbers_of, usable
+from tesseract.query.plan import (
+    DAY,
+    TIME_MAX,
+    TIME_MIN,
+    Facts,
+    LevelPlan,
+    Range,
+    Stretch,
+    ceiling,
+    coalesce,
+    gaps,
+    level_plan,
+    starting_in,
+)
 from tesseract.query.raw import Rows, Source, read_raw
-from tesseract.query.results import Stats, empty, newest, within
-from tesseract.storage.codec import shortest
-from tesseract.storage.columns import ORDER, STATE, LevelRow, level_table, unify
+from tesseract.query.results import Stats, empty, within
+from tesseract.storage.arrow_types import exact, is_number
+from tesseract.storage.columns import LIVE_FROM, ORDER, STATE, LevelRow, level_table, unify
+from tesseract.storage.conform import conform, declared_kinds
 from tesseract.storage.keys import level_partition, live_pk
+from tesseract.storage.newest import LEVEL, newest
 from tesseract.utils.time_utils import from_iso, from_micros, iso_seconds, to_micros
 
 
@@ -31,10 +51,12 @@ class LevelRows(NamedTuple):
 
 
 class _Kept(NamedTuple):
-    """What live items and snapshots have of one group: rows, and the starts of all periods that they answer for."""
+    """What live items and snapshots have of one group: rows, and the periods that must be computed from raw rows."""
 
     rows: pa.Table
-    starts: list[int]
+    missing: list[Range]
+    stats: Stats
+    plans: tuple[object, ...]
 
 
 def read_level(
@@ -44,11 +66,30 @@ def read_level(
 
     `live.through` is `snapshot_through`, `raw.through` is `archived_through`; both must have been read before this is called.
     """
+    unit = UNITS[level.name]
+    if level.name in MERGED_LEVELS:
+        whole = Range(ceiling(unit, wanted.start), ceiling(unit, wanted.end))
+        kept = _states(source, dataset, level, groups, whole, live)
+    else:
+        kept = _kept(source, dataset, level, groups, wanted, live, _columns(dataset, level))
+    # gaps of less than a day are read as one: folding a few rows more is cheaper than another Query
+    wholes = {group: coalesce(part.missing, DAY) for group, part in kept.items()}
+    rows = read_raw(source, dataset, wholes, raw, _covered(dataset, level))
+    finish = _merged if level.name in MERGED_LEVELS else _joined
+    return {group: finish(dataset, level, group, part, rows[group]) for group, part in kept.items()}
+
+
+# what is kept -----------------------------------------------------------------------------------------------------------
+
+
+def _kept(
+    source: Source, dataset: Dataset, level: Level, groups: Sequence[str], wanted: Range, live: Facts, columns: list[str] | None
+) -> dict[str, _Kept]:
+    """What live items and snapshots have of each group; `columns` are read of the snapshots, None for all."""
     plans = source.map(lambda group: _plan(source, dataset, level, group, wanted, live), groups)
     stretches = [(plan.group, part) for plan in plans for part in plan.stretches if part.source == "live"]
     found = source.map(lambda job: _live(source, dataset, level, *job), stretches)
     files = [(plan.group, part) for plan in plans for part in plan.archive]
-    columns = _columns(dataset, level)
     tables = source.map(lambda job: source.segment(job[1], "period_start", columns), files)
     items: dict[str, list[Item]] = {group: [] for group in groups}
     for (group, _), part in zip(stretches, found, strict=True):
@@ -56,13 +97,7 @@ def read_level(
     segments: dict[str, list[pa.Table]] = {group: [] for group in groups}
     for (group, _), table in zip(files, tables, strict=True):
         segments[group].append(table)
-    stats = {plan.group: _read_stats(plan) for plan in plans}
-    kept = {p.group: _keep(dataset, level, p, items[p.group], segments[p.group], stats[p.group]) for p in plans}
-    unit = UNITS[level.name]
-    missing = {group: gaps(wanted, unit, part.starts) for group, part in kept.items()}
-    # gaps of less than a day are read as one: folding a few rows more is cheaper than another Query
-    raw_rows = read_raw(source, dataset, {g: coalesce(parts, DAY) for g, parts in missing.items()}, raw, _covered(dataset, level))
-    return {p.group: _finish(dataset, level, p, kept[p.group], missing[p.group], raw_rows[p.group], stats[p.group]) for p in plans}
+    return {plan.group: _keep(dataset, level, plan, wanted, items[plan.group], segments[plan.group]) for plan in plans}
 
 
 def _plan(source: Source, dataset: Dataset, level: Level, group: str, wanted: Range, facts: Facts) -> LevelPlan:
@@ -82,22 +117,26 @@ def _sort_key(micros: int) -> str:
     return iso_seconds(from_micros(-(-micros // 1_000_000) * 1_000_000))
 
 
-def _read_stats(plan: LevelPlan) -> Stats:
-    return Stats(segments=len(plan.archive), segment_bytes=sum(part.segment.bytes for part in plan.archive))
-
-
 def _keep(
-    dataset: Dataset, level: Level, plan: LevelPlan, items: Sequence[Item], segments: Sequence[pa.Table], stats: Stats
+    dataset: Dataset, level: Level, plan: LevelPlan, wanted: Range, items: Sequence[Item], segments: Sequence[pa.Table]
 ) -> _Kept:
     """The rows that are there. Items and rows with `rows` 0 answer for their period: it has no row."""
     live = level_table(dataset, level, plan.group, [_row(item) for item in items])
     cold = [Range(part.start, part.end) for part in plan.stretches if part.source == "snapshot"]
-    snapshot, _ = newest(pa.concat_tables(unify([live.slice(0, 0), *segments])), "period_start", ORDER)
+    declared = empty(dataset, level).schema
+    kinds = declared_kinds(declared.names, declared)
+    snapshot, _ = newest([live.slice(0, 0), *(conform(table, kinds) for table in segments)], LEVEL)
     snapshot = snapshot.filter(within(snapshot["period_start"], cold))
     both = pa.concat_tables(unify([snapshot, live]))
     starts = sorted(pc.cast(both["period_start"], pa.int64()).to_pylist())
+    spans = [Range(part.start, part.end) for part in plan.stretches if part.source == "live"]
+    if level.live_from is not None:  # no snapshot has a period that began before the level was kept
+        spans = coalesce([Range(TIME_MIN, level.live_from + 1), *spans])
+    unit = UNITS[level.name]
+    stats = Stats(segments=len(plan.archive), segment_bytes=sum(part.segment.bytes for part in plan.archive))
     stats.live_items, stats.snapshot_rows = _filled(live), _filled(snapshot)
-    return _Kept(both.filter(pc.greater(both["rows"], 0)), starts)
+    missing = starting_in(unit, gaps(wanted, unit, starts), spans)
+    return _Kept(both.filter(pc.greater(both["rows"], 0)), missing, stats, (plan,))
 
 
 def _filled(table: pa.Table) -> int:
@@ -105,23 +144,72 @@ def _filled(table: pa.Table) -> int:
 
 
 def _row(item: Item) -> LevelRow:
-    return LevelRow(from_iso(item["sk"]), int(item["rows"]), numbers_of(item), b"", 0, item.get("live_from"))
+    return LevelRow(from_iso(item["sk"]), int(item["rows"]), numbers_of(item), item["state"], 0, item.get("live_from"))
 
 
-def _finish(
-    dataset: Dataset, level: Level, plan: LevelPlan, kept: _Kept, missing: Sequence[Range], raw: Rows, stats: Stats
-) -> LevelRows:
+def _columns(dataset: Dataset, level: Level) -> list[str] | None:
+    """The columns to read of a level's segment: all but the exact state, which is most of the file; None where not known."""
+    return None if dataset.unknown_fields == "keep" else [name for name in empty(dataset, level).column_names if name != STATE]
+
+
+def _joined(dataset: Dataset, level: Level, group: str, kept: _Kept, raw: Rows) -> LevelRows:
+    """The kept rows of a level, and those computed for the periods that it lacks."""
+    states = _computed(dataset, level, kept, raw)
+    both = pa.concat_tables(unify([kept.rows, _table(dataset, level, group, states)]))
+    kept.stats.recomputed = len(states)
+    return _rows(both.sort_by("period_start"), kept, raw)
+
+
+# weeks and months -------------------------------------------------------------------------------------------------------
+
+
+def _states(source: Source, dataset: Dataset, level: Level, groups: Sequence[str], whole: Range, live: Facts) -> dict[str, _Kept]:
+    """The exact states of the periods that a merged level is made of; where nothing covers it, all of it is missing."""
+    base = base_level(dataset, level)
+    if whole.start < whole.end and base is not None:
+        return _kept(source, dataset, base, groups, whole, live, ["period_start", "rows", STATE, ORDER, LIVE_FROM])
+    missing = [whole] if whole.start < whole.end else []
+    return {group: _Kept(empty(dataset, level), missing, Stats(), ()) for group in groups}
+
+
+def base_level(dataset: Dataset, level: Level) -> Level | None:
+    """The coarsest level with states of its own that cover all fields of a merged level; None where there is none."""
+    return next((base for base in reversed(live_levels(dataset)) if _covers(dataset, base, level)), None)
+
+
+def _covers(dataset: Dataset, base: Level, level: Level) -> bool:
+    has, wants = base.covered(), level.covered()
+    if wants is None and dataset.unknown_fields != "keep":
+        wants = frozenset(name for name, field in dataset.fields.items() if field.numeric)
+    return has is None or (wants is not None and wants <= has)
+
+
+def _merged(dataset: Dataset, level: Level, group: str, kept: _Kept, raw: Rows) -> LevelRows:
+    """The kept states merged, with those of raw rows where one was missing."""
     unit = UNITS[level.name]
-    table = raw.table.filter(within(raw.table["valid_time"], missing))
+    states = dict(_computed(dataset, level, kept, raw))
+    kept.stats.recomputed = len(states)
+    starts = pc.cast(kept.rows["period_start"], pa.int64()).to_pylist()
+    for start, body in zip(starts, kept.rows[STATE].to_pylist(), strict=True):
+        outer = to_micros(unit.floor(from_micros(start)))
+        states[outer] = merge(states.get(outer) or identity(), shift(decode_state(body), start - outer))
+    return _rows(_table(dataset, level, group, dict(sorted(states.items()))), kept, raw)
+
+
+# what is computed -------------------------------------------------------------------------------------------------------
+
+
+def _rows(table: pa.Table, kept: _Kept, raw: Rows) -> LevelRows:
+    kept.stats.add(raw.stats)
+    kept.stats.rows = len(table)
+    return LevelRows(table, kept.stats, (*kept.plans, raw.plan) if raw.plan.ranges else kept.plans)
+
+
+def _table(dataset: Dataset, level: Level, group: str, states: Mapping[int, State]) -> pa.Table:
     rows = [
-        LevelRow(from_micros(start), state.rows, shown(state, level), b"", 0, level.live_from)
-        for start, state in folded(dataset, table, unit, level.covered()).items()
+        LevelRow(from_micros(start), state.rows, shown(state, level), b"", 0, level.live_from) for start, state in states.items()
     ]
-    stats.add(raw.stats)
-    both = pa.concat_tables(unify([kept.rows, level_table(dataset, level, plan.group, rows)]))
-    stats.recomputed, stats.rows = len(rows), len(both)
-    plans = (plan, raw.plan) if raw.plan.ranges else (plan,)
-    return LevelRows(both.sort_by("period_start"), stats, plans)
+    return level_table(dataset, level, group, rows)
 
 
 def _covered(dataset: Dataset, level: Level) -> list[str] | None:
@@ -132,16 +220,14 @@ def _covered(dataset: Dataset, level: Level) -> list[str] | None:
     return [name for name, field in dataset.fields.items() if field.numeric and (covered is None or name in covered)]
 
 
-def _columns(dataset: Dataset, level: Level) -> list[str] | None:
-    """The columns to read of a level's segment: all but the exact state, which is most of the file; None where not known."""
-    return None if dataset.unknown_fields == "keep" else [name for name in empty(dataset, level).column_names if name != STATE]
+def _computed(dataset: Dataset, level: Level, kept: _Kept, raw: Rows) -> Mapping[int, State]:
+    """The states of a level's periods as far as the raw rows of the missing ones go."""
+    table = raw.table.filter(within(raw.table["valid_time"], kept.missing))
+    return folded(dataset, table, UNITS[level.name], level.covered())
 
 
 def folded(dataset: Dataset, table: pa.Table, unit: Unit, covered: frozenset[str] | None = None) -> Mapping[int, State]:
-    """Period start (µs) → exact state of the fields `covered` (None: of all), of raw rows sorted by time.
-
-    Doubles count as the decimal of their shortest text, as they did when they came in.
-    """
+    """Period start (µs) → exact state of the fields `covered` (None: of all), of raw rows sorted by time."""
     states: dict[int, State] = {}
     start = end = 0
     for at, values in _values(dataset, table):
@@ -152,16 +238,12 @@ def folded(dataset: Dataset, table: pa.Table, unit: Unit, covered: frozenset[str
     return states
 
 
-def _values(dataset: Dataset, table: pa.Table) -> Iterator[tuple[int, dict[str, FieldValue]]]:
+def _values(dataset: Dataset, table: pa.Table) -> Iterable[tuple[int, dict[str, FieldValue]]]:
     """The time and the numbers of each row."""
     fixed = {*dataset.group_by, "valid_time", "ref_time"}
-    names = [f.name for f in table.schema if _is_number(f.type) and f.name not in fixed and not f.name.startswith("__")]
+    names = [f.name for f in table.schema if is_number(f.type) and f.name not in fixed and not f.name.startswith("__")]
     columns = [table[name].to_pylist() for name in names]
     times = pc.cast(table["valid_time"], pa.int64()).to_pylist()
     for at, *row in zip(times, *columns, strict=True):
         values = ((name, value) for name, value in zip(names, row, strict=True) if value is not None)
-        yield at, {name: shortest(value) if isinstance(value, float) else value for name, value in values}
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_floating(kind) or pa.types.is_int64(kind))
+        yield at, {name: exact(value) for name, value in values}

@@ -178,6 +178,18 @@ def gaps(wanted: Range, unit: Unit, found: Iterable[int]) -> list[Range]:
     return missing
 
 
+def starting_in(unit: Unit, periods: Iterable[Range], spans: Iterable[Range]) -> list[Range]:
+    """Of ranges of whole periods (sorted, disjoint), the periods that start in one of `spans` (likewise)."""
+    spans = list(spans)
+    found = [
+        Range(ceiling(unit, part.start), ceiling(unit, part.end))
+        for whole in periods
+        for span in spans
+        if (part := _clip(whole, span)) is not None
+    ]
+    return [part for part in coalesce(found) if part.start < part.end]
+
+
 def ceiling(unit: Unit, micros: int) -> int:
     """The first period start that is not before a moment."""
     period = unit.period(from_micros(micros))

@@ -16,8 +16,10 @@ from tesseract.query.results import Stats, merge_raw, raw_columns
 from tesseract.storage.base import Backend
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.columns import RawRow, raw_table
+from tesseract.storage.conform import conform, declared_kinds
 from tesseract.storage.items import records_of
 from tesseract.storage.keys import raw_pk
+from tesseract.storage.newest import current
 from tesseract.storage.parquet_writer import read
 from tesseract.utils.time_utils import from_micros, iso_micros
 
@@ -106,7 +108,8 @@ def _merge(
     buffer = raw_table(dataset, plan.group, rows)
     if columns is not None:
         buffer = buffer.select([name for name in columns if name in buffer.column_names])
-    table, stats = merge_raw(archive, buffer, plan.ranges)
+    kinds = declared_kinds(dataset.fields, raw_table(dataset, plan.group, []).schema)
+    table, stats = merge_raw([conform(part, kinds) for part in archive], conform(buffer, kinds), plan.ranges, current(dataset))
     stats.segments = len(plan.archive)
     stats.segment_bytes = sum(part.segment.bytes for part in plan.archive)
     stats.buffer_queries = len(plan.buffer)

@@ -18,7 +18,10 @@ import pyarrow.compute as pc
 from tesseract.config.dataset import STATS, Dataset, Level
 from tesseract.errors import InputError
 from tesseract.query.plan import Range
-from tesseract.storage.columns import DELETED, TIMESTAMP, WRITE_TIME, level_table, raw_table, unify
+from tesseract.storage.arrow_types import TIMESTAMP
+from tesseract.storage.columns import DELETED, WRITE_TIME, level_table, raw_table, unify
+from tesseract.storage.conform import conform, declared_kinds
+from tesseract.storage.newest import Order, newest
 from tesseract.utils.time_utils import from_micros
 
 
@@ -59,25 +62,9 @@ class Result(NamedTuple):
     plans: tuple[Any, ...]
 
 
-def newest(table: pa.Table, time: str, order: str) -> tuple[pa.Table, pa.ChunkedArray]:
-    """The newest row of each `time`, sorted by it, and for each whether older ones lay below it.
-
-    A null `order` is newer than any other: the buffer is the current state. Of equal ones the later row wins.
-    """
-    table = table.take(pc.sort_indices(table, sort_keys=[(time, "ascending"), (order, "ascending")]))
-    count = len(table)
-    if count < 2:
-        return table, pa.chunked_array([pa.array([False] * count, pa.bool_())])
-    times = table[time].combine_chunks()
-    same = pc.equal(times.slice(1), times.slice(0, count - 1))  # row i + 1 has the time of row i
-    edge = pa.array([False], pa.bool_())
-    last = pc.invert(pa.chunked_array([same, edge], pa.bool_()))
-    return table.filter(last), pa.chunked_array([edge, same], pa.bool_()).filter(last)
-
-
-def merge_raw(archive: Sequence[pa.Table], buffer: pa.Table, ranges: Sequence[Range]) -> tuple[pa.Table, Stats]:
-    """The visible rows of one group within `ranges`, by time, and how many came from where."""
-    merged, below = newest(pa.concat_tables(unify([*archive, buffer])), "valid_time", WRITE_TIME)
+def merge_raw(archive: Sequence[pa.Table], buffer: pa.Table, ranges: Sequence[Range], order: Order) -> tuple[pa.Table, Stats]:
+    """The visible rows of one group within `ranges`, by time, and how many came from where. `archive`: oldest window first."""
+    merged, below = newest([*archive, buffer], order)
     from_buffer = pc.is_null(merged[WRITE_TIME])
     keep = pc.and_(pc.invert(merged[DELETED]), within(merged["valid_time"], ranges))
     merged, below, from_buffer = merged.filter(keep), below.filter(keep), from_buffer.filter(keep)
@@ -112,10 +99,13 @@ def empty(dataset: Dataset, level: Level | None) -> pa.Table:
 def shape(dataset: Dataset, level: Level | None, tables: Sequence[pa.Table], wanted: Sequence[str] | None) -> pa.Table:
     """The tables of all groups, in order, as the result: columns selected and ordered, types settled, units attached."""
     declared = empty(dataset, level)
-    table = pa.concat_tables(unify([declared, *tables]))
+    kinds = declared_kinds([name for name in declared.column_names if not name.startswith("__")], declared.schema)
+    table = pa.concat_tables(unify([declared, *(conform(table, kinds) for table in tables)]))
     fixed = [*dataset.group_by, *(("valid_time", "ref_time") if level is None else ("period_start", "rows"))]
     values = [name for name in declared.column_names if name not in fixed and not name.startswith("__")]
     learned = [name for name in table.column_names if name not in (*fixed, *values) and not name.startswith("__")]
+    if dataset.unknown_fields != "keep":
+        learned = []  # of fields that were declared once, or kept: stored still, and hidden
     values += sorted(learned, key=_stat_order if level else str)
     if wanted is not None:
         values = _selected(dataset, level, wanted, values)

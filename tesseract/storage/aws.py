@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from tesseract.storage import keys
 from tesseract.storage.base import Backend
@@ -24,5 +25,15 @@ def backend(stage: str, bucket: str | None = None) -> Backend:
         raw=DynamoTable(wire, names["raw"]),
         live=DynamoTable(wire, names["live"]),
         catalog=DynamoTable(wire, names["catalog"]),
-        objects=S3Objects(client("s3"), bucket or bucket_name(stage)),
+        objects=S3Objects(_Late("s3"), bucket or bucket_name(stage)),
     )
+
+
+class _Late:
+    """A client that is made when it is first asked for something: what takes records over HTTP hardly ever needs the bucket."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(client(self._service), name)

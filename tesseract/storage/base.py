@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from threading import Lock
 from typing import Any, BinaryIO, Protocol
 
 from tesseract.model import Item
@@ -33,11 +35,42 @@ class Before:
     value: Any
 
 
-Condition = Absent | Is | Before
+@dataclass(frozen=True)
+class NotAfter:
+    """The item is absent, or its attribute is, or is at most `value`. A value of None is before all others."""
+
+    attribute: str
+    value: Any
+
+
+Condition = Absent | Is | Before | NotAfter
+
+
+class Counters:
+    """What happened to writes since the process began: how often, by name. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._lock = Lock()
+
+    def add(self, name: str, times: int = 1) -> None:
+        """Count."""
+        with self._lock:
+            self._counts[name] += times
+
+    def read(self) -> Counter[str]:
+        """The counts as they are now; a name that was never counted has 0."""
+        with self._lock:
+            return self._counts.copy()
 
 
 class Table(Protocol):
-    """A table of items with `pk` and `sk`. Reads are strongly consistent; errors are those of tesseract.errors."""
+    """A table of items with `pk` and `sk`. Reads are strongly consistent; errors are those of tesseract.errors.
+
+    `counters` counts of its writes: `throttled` (calls that were refused for it), `unprocessed` (items that a call gave back).
+    """
+
+    counters: Counters
 
     def get(self, key: Key) -> Item | None:
         """The item, or None."""
@@ -50,8 +83,11 @@ class Table(Protocol):
     ) -> Iterator[Item]:
         """The items of one partition with low <= sk < high in sort-key order; `limit` 0 means all."""
 
-    def put(self, item: Item, condition: Condition | None = None) -> None:
-        """Write the whole item. Raises ConditionFailed where the condition does not hold."""
+    def put(self, item: Item, condition: Condition | None = None, until: datetime | None = None) -> None:
+        """Write the whole item. Raises ConditionFailed where the condition does not hold.
+
+        With `until`, throttling is sat out until then, and nothing is sent after; raises Throttled where it lasts longer.
+        """
 
     def put_many(self, items: Iterable[Item], until: datetime | None = None) -> list[Item]:
         """Write items with distinct keys, without conditions; returns those that were not written by `until`, never drops one."""

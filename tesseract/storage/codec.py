@@ -10,6 +10,8 @@ import math
 from base64 import b64decode
 from collections.abc import Mapping
 from decimal import Decimal
+from itertools import repeat
+from operator import getitem
 from typing import Any
 
 from tesseract.errors import DamagedError, InputError
@@ -19,6 +21,8 @@ Wire = dict[str, Any]  # {"S": …} and its like
 MAX_DIGITS = 38
 MAX_EXPONENT = 125
 MIN_EXPONENT = -130
+REMEMBERED = 16_384  # numbers whose wire form is kept at hand
+SHORT = 20  # characters of such a number
 SMALLEST, LARGEST = 1e-130, math.nextafter(1e126, 0)  # the doubles that a number holds, by magnitude; and zero
 
 
@@ -42,8 +46,10 @@ def storable(value: int | Decimal) -> bool:
 def number_text(value: int | Decimal) -> str:
     """The canonical text of a number: equal numbers have equal text. Raises InputError where DynamoDB cannot hold it."""
     text = str(value)
-    plain = len(text) <= MAX_DIGITS and "E" not in text and text[-1].isdigit()  # the common case, seen without counting digits
-    if not plain and not storable(value):
+    plain = len(text) <= MAX_DIGITS and "E" not in text  # the common case, seen without counting digits
+    if plain and "." in text and text[-1] not in ".0":  # as sensors write them: no zero to take off
+        return text
+    if not (plain and text[-1].isdigit()) and not storable(value):
         raise InputError(f"the number {text[:50]} does not fit", hint="at most 38 digits, 1e-130 to 9.9e125")
     if isinstance(value, int):
         return text
@@ -63,23 +69,46 @@ def number_value(text: str) -> int | Decimal:
     return int(number) if number == number.to_integral_value() else number
 
 
+class _Numbers(dict[int | Decimal, Wire]):
+    """The wire form of numbers, remembered: sensors repeat themselves.
+
+    Long ones are not kept. Numbers of 38 digits can be chosen so that they all have one hash, which would make every look-up slow;
+    of those that fit `SHORT` no more than some hundred do.
+    """
+
+    def __missing__(self, value: int | Decimal) -> Wire:
+        wire = {"N": number_text(value)}
+        if len(wire["N"]) <= SHORT:
+            if len(self) >= REMEMBERED:
+                self.clear()
+            self[value] = wire
+        return wire
+
+
+_numbers = _Numbers()
+_NUMBERS = {int, Decimal}
+
+
 def to_wire(value: ItemValue) -> Wire:
-    """One value as DynamoDB writes it."""
-    if isinstance(value, str):
+    """One value as DynamoDB writes it. Equal numbers may share their wire form: do not change it."""
+    kind = value.__class__
+    if kind is str:
         return {"S": value}
+    if kind is int or kind is Decimal:
+        return _numbers[value]  # type: ignore[index]
+    if isinstance(value, dict):
+        if _NUMBERS.issuperset(map(type, value.values())):  # most maps are a record's fields, and most of those are numbers
+            return {"M": dict(zip(value, map(getitem, repeat(_numbers), value.values())))}
+        return {"M": {name: to_wire(part) for name, part in value.items()}}
     if isinstance(value, bool):
         return {"BOOL": value}
-    if isinstance(value, int | Decimal):
-        return {"N": number_text(value)}
-    if isinstance(value, dict):
-        return {"M": {name: to_wire(part) for name, part in value.items()}}
     if value is None:
         return {"NULL": True}
     if isinstance(value, bytes):
         return {"B": value}
     if isinstance(value, list):
         return {"L": [to_wire(part) for part in value]}
-    raise TypeError(f"an item cannot hold a {type(value).__name__}")
+    raise TypeError(f"an item cannot hold a {kind.__name__}")
 
 
 def from_wire(wire: Wire) -> Any:

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from tesseract.errors import BackendError, ConditionFailed, InputError, NotFoundError, TesseractError, Throttled
 from tesseract.model import Item
-from tesseract.storage.base import Absent, Before, Condition, Is, Key
+from tesseract.storage.base import Absent, Before, Condition, Counters, Is, Key, NotAfter
 from tesseract.storage.codec import Wire as WireItem
 from tesseract.storage.codec import item_from_wire, item_to_wire, to_wire
 from tesseract.storage.wire import THROTTLED, Wire, WireError, pauses
@@ -62,6 +62,7 @@ class DynamoTable:
     def __init__(self, wire: Wire, name: str) -> None:
         self._wire = wire
         self.name = name
+        self.counters = Counters()
 
     def get(self, key: Key) -> Item | None:
         answer = self._call("GetItem", key, Key=_key(key), ConsistentRead=True)
@@ -123,9 +124,20 @@ class DynamoTable:
                 return
             arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
-    def put(self, item: Item, condition: Condition | None = None) -> None:
+    def put(self, item: Item, condition: Condition | None = None, until: datetime | None = None) -> None:
         key = (str(item["pk"]), str(item["sk"]))
-        self._call("PutItem", key, Item=item_to_wire(item), **_expression(condition))
+        arguments = {"Item": item_to_wire(item), **_expression(condition)}
+        waits = pauses()
+        while until is None or _left(until) > 0:
+            try:
+                self._call("PutItem", key, until=until, **arguments)
+                return
+            except Throttled:
+                self.counters.add("throttled")
+                if until is None:
+                    raise
+            time.sleep(min(next(waits), max(_left(until), 0)))
+        raise Throttled("the time to write it in is over", operation="PutItem", key=f"{self.name} {key[0]} {key[1]}")
 
     def put_many(self, items: Iterable[Item], until: datetime | None = None) -> list[Item]:
         left: list[Item] = []
@@ -139,27 +151,32 @@ class DynamoTable:
     def _put_batch(self, batch: list[Item], until: datetime | None) -> list[Item]:
         requests: list[WireItem] = [{"PutRequest": {"Item": item_to_wire(item)}} for item in batch]
         waits, started = pauses(), time.monotonic()
-        while requests:
+        while requests and (until is None or _left(until) > 0):
             try:
-                answer = self._call("BatchWriteItem", _item_key(batch[0]), False, RequestItems={self.name: requests})
+                arguments = {"RequestItems": {self.name: requests}}
+                answer = self._call("BatchWriteItem", _item_key(batch[0]), False, until, **arguments)
                 requests = answer.get("UnprocessedItems", {}).get(self.name, [])
+                self.counters.add("unprocessed", len(requests))
             except Throttled:
-                pass  # the whole batch is still to be written
+                self.counters.add("throttled")  # the whole batch is still to be written
             if requests:
-                pause = next(waits)
-                patience = PATIENCE if until is None else (until - utc_now()).total_seconds() - pause
-                if patience <= 0 or (until is None and time.monotonic() - started > PATIENCE):
-                    return [item_from_wire(request["PutRequest"]["Item"]) for request in requests]
-                time.sleep(pause)
-        return []
+                if until is None and time.monotonic() - started > PATIENCE:
+                    break
+                time.sleep(next(waits) if until is None else min(next(waits), max(_left(until), 0)))
+        return [item_from_wire(request["PutRequest"]["Item"]) for request in requests]
 
-    def _call(self, operation: str, key: Key, table: bool = True, **arguments: Any) -> Any:
+    def _call(self, operation: str, key: Key, table: bool = True, until: datetime | None = None, **arguments: Any) -> Any:
         if table:
             arguments["TableName"] = self.name
         try:
-            return self._wire.call(operation, arguments)
+            return self._wire.call(operation, arguments, until)
         except WireError as error:
             raise translate(error, operation, f"{self.name} {key[0]} {key[1]}".strip()) from error
+
+
+def _left(until: datetime) -> float:
+    """Seconds until a moment."""
+    return (until - utc_now()).total_seconds()
 
 
 def _item_key(item: Item) -> Key:
@@ -182,9 +199,12 @@ def _expression(condition: Condition | None) -> dict[str, Any]:
                 "ExpressionAttributeNames": {"#a": attribute},
                 "ExpressionAttributeValues": {":a": to_wire(value)},
             }
-        case Before(attribute, value):
+        case NotAfter(attribute, None):
+            return {"ConditionExpression": "attribute_not_exists(#a)", "ExpressionAttributeNames": {"#a": attribute}}
+        case Before(attribute, value) | NotAfter(attribute, value):
+            less = "<" if isinstance(condition, Before) else "<="
             return {
-                "ConditionExpression": "attribute_not_exists(#a) OR #a < :a",
+                "ConditionExpression": f"attribute_not_exists(#a) OR #a {less} :a",
                 "ExpressionAttributeNames": {"#a": attribute},
                 "ExpressionAttributeValues": {":a": to_wire(value)},
             }

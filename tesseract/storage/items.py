@@ -7,16 +7,21 @@ counted once. Hence no receive time and no random id in here.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from tesseract.config.dataset import Dataset
-from tesseract.config.tiers import DAILY, HOURLY
 from tesseract.model import Item, RawImage, Record
 from tesseract.storage.codec import Wire, from_wire
-from tesseract.storage.keys import raw_key
+from tesseract.storage.keys import history_key, raw_key
 from tesseract.utils.time_utils import EPOCH, MAX_TIME, from_iso, iso_micros
 
 HOLD = timedelta(days=2)  # a record of any age stays at least this long, so that its export finds it
+_LAST = (MAX_TIME - EPOCH) // timedelta(seconds=1)
+TYPES: dict[str, set[type]] = {  # how an item holds the values of each type of a field
+    "int": {int}, "float": {int, Decimal}, "decimal": {int, Decimal}, "string": {str}, "bool": {bool}, "timestamp": {str},
+}  # fmt: skip
 
 
 def expires_at(valid_time: datetime, ttl: timedelta, now: datetime) -> int:
@@ -24,7 +29,7 @@ def expires_at(valid_time: datetime, ttl: timedelta, now: datetime) -> int:
 
     Rounded up to the hour and to midnight, so that the same record received twice on one day is the same item.
     """
-    return max(_ceil_hour(valid_time, ttl), _seconds(_ceil(now + HOLD, DAILY)))
+    return min(max(_ceil(valid_time - EPOCH + ttl, 3600), _held_until(now)), _LAST)
 
 
 def raw_item(dataset: Dataset, record: Record, now: datetime) -> Item:
@@ -34,7 +39,7 @@ def raw_item(dataset: Dataset, record: Record, now: datetime) -> Item:
         "pk": pk,
         "sk": sk,
         "fields": record.fields,
-        "expires_at": expires_at(record.valid_time, dataset.buffer_ttl, now),
+        "expires_at": expires_at(record.valid_time, _hours(dataset.buffer_ttl_hours), now),
         "config_version": dataset.version,
     }
     if record.ref_time is not None:
@@ -42,6 +47,12 @@ def raw_item(dataset: Dataset, record: Record, now: datetime) -> Item:
     if record.deleted:
         item["deleted"] = True
     return item
+
+
+def history_item(dataset: Dataset, record: Record, now: datetime) -> Item:
+    """The item that keeps `record` as a revision, whatever becomes the current one: one per valid time and ref time."""
+    pk, sk = history_key(dataset.name, record.group, record.valid_time, record.ref_time)
+    return raw_item(dataset, record, now) | {"pk": pk, "sk": sk}
 
 
 def raw_image(wire: dict[str, Wire]) -> RawImage:
@@ -70,17 +81,16 @@ def records_of(item: Item, group: str) -> list[Record]:
     ]
 
 
-def _ceil(moment: datetime, unit: Any) -> datetime:
-    start: datetime = unit.floor(moment)
-    return start if start == moment else unit.end(start)
+# the same for all records of a call: remembered
+_hours = lru_cache(maxsize=64)(lambda hours: timedelta(hours=hours))
 
 
-def _ceil_hour(valid_time: datetime, ttl: timedelta) -> int:
-    try:
-        return _seconds(_ceil(valid_time + ttl, HOURLY))
-    except OverflowError:
-        return _seconds(MAX_TIME)
+@lru_cache(maxsize=8)
+def _held_until(now: datetime) -> int:
+    return _ceil(now - EPOCH + HOLD, 86_400)
 
 
-def _seconds(moment: datetime) -> int:
-    return (moment - EPOCH) // timedelta(seconds=1)
+def _ceil(since: timedelta, unit: int) -> int:
+    """A time since 1970 in seconds, rounded up to a multiple of `unit` seconds."""
+    seconds = since.days * 86_400 + since.seconds + (since.microseconds > 0)
+    return -(-seconds // unit) * unit

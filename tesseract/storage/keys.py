@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from functools import lru_cache
 from urllib.parse import quote, unquote
 from zlib import crc32
 
@@ -28,6 +29,12 @@ def encode(value: str) -> str:
     return quote(value, safe="", errors="surrogatepass")  # half a pair names nothing that exists, but may be asked for
 
 
+@lru_cache(maxsize=1024)
+def _encoded(dataset: str) -> str:
+    """`encode` for names of datasets, which are few and come with every record."""
+    return encode(dataset)
+
+
 def join_group(values: Iterable[str]) -> str:
     """The group key of the group_by values: `KJFK`, or `NETWORK/STATION` for a compound group."""
     return "/".join(encode(value) for value in values)
@@ -40,7 +47,7 @@ def split_group(group: str) -> tuple[str, ...]:
 
 def raw_pk(dataset: str, group: str, day: str) -> str:
     """One group's UTC day in the buffer."""
-    return f"{encode(dataset)}#{group}#{day}"
+    return f"{_encoded(dataset)}#{group}#{day}"
 
 
 def raw_key(dataset: str, group: str, valid_time: datetime) -> tuple[str, str]:

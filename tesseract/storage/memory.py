@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from tesseract.errors import ConditionFailed, NotFoundError
 from tesseract.model import Item
-from tesseract.storage.base import Absent, Backend, Before, Condition, Is, Key, ObjectInfo
+from tesseract.storage.base import Absent, Backend, Before, Condition, Counters, Is, Key, NotAfter, ObjectInfo
 from tesseract.storage.codec import Wire, item_from_wire, item_to_wire, to_wire
 from tesseract.utils.time_utils import utc_now
 
@@ -21,6 +21,7 @@ class MemoryTable:
 
     def __init__(self, name: str = "memory") -> None:
         self.name = name
+        self.counters = Counters()
         self._partitions: dict[str, dict[str, Wire]] = {}
         self._order: dict[str, list[str]] = {}
         self._lock = RLock()
@@ -45,7 +46,7 @@ class MemoryTable:
             found = [item_from_wire(self._partitions[pk][sk]) for sk in (names[:limit] if limit else names)]
         return iter(found)
 
-    def put(self, item: Item, condition: Condition | None = None) -> None:
+    def put(self, item: Item, condition: Condition | None = None, until: datetime | None = None) -> None:
         wire = item_to_wire(item)
         pk, sk = str(item["pk"]), str(item["sk"])
         with self._lock:
@@ -85,6 +86,9 @@ class MemoryTable:
             case Before(attribute, value):
                 stored = None if wire is None else item_from_wire(wire).get(attribute)
                 holds = stored is None or stored < value
+            case NotAfter(attribute, value):
+                stored = None if wire is None else item_from_wire(wire).get(attribute)
+                holds = stored is None or (value is not None and stored <= value)
         if not holds:
             raise ConditionFailed("somebody else wrote first", operation="put", key=f"{pk} {sk}")
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from tesseract.errors import DamagedError
 from tesseract.model import Segment
+from tesseract.storage.arrow_types import TIMESTAMP
 from tesseract.storage.base import Objects
-from tesseract.storage.columns import TIMESTAMP
 
 ROW_GROUP = 16 * 1024  # rows: three hours of one sensor are one range of the file
 MAGIC = b"PAR1"

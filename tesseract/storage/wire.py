@@ -11,12 +11,14 @@ import random
 import socket
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from tesseract.errors import BackendError
 from tesseract.utils.aws_helpers import region as default_region
+from tesseract.utils.time_utils import utc_now
 
 ATTEMPTS = 4
 TIMEOUT = (5, 60)  # seconds to connect, to answer
@@ -66,26 +68,28 @@ class Wire:
         self._credentials = session.get_credentials()
         self._session = URLLib3Session(timeout=TIMEOUT, max_pool_connections=MAX_CONNECTIONS, socket_options=NO_DELAY)
 
-    def call(self, operation: str, payload: dict[str, Any]) -> Any:
+    def call(self, operation: str, payload: dict[str, Any], until: datetime | None = None) -> Any:
         """The answer to one call, as decoded JSON.
 
-        Tries again where AWS throttles or does not answer. Raises WireError with what AWS says, BackendError where nobody answers.
+        Tries again where AWS throttles or does not answer; with `until` nothing is sent after it, and throttling is the caller's.
+        Raises WireError with what AWS says, BackendError where nobody answers.
         """
         from botocore.exceptions import BotoCoreError
 
         body = msgspec.json.encode(payload)
         waits = pauses()
         for attempt in range(1, ATTEMPTS + 1):
+            pause = next(waits)
             try:
                 return self._send(operation, body)
             except (BotoCoreError, OSError) as error:
-                if attempt == ATTEMPTS:
+                if attempt == ATTEMPTS or (until is not None and utc_now() + timedelta(seconds=pause) >= until):
                     hint = "check credentials, region and endpoint"
                     raise BackendError(f"no answer from AWS: {error}", operation=operation, key=self._url, hint=hint) from error
             except WireError as error:
-                if attempt == ATTEMPTS or error.code not in THROTTLED:
+                if attempt == ATTEMPTS or until is not None or error.code not in THROTTLED:
                     raise
-            time.sleep(next(waits))
+            time.sleep(pause)
         raise AssertionError("unreachable")
 
     def _send(self, operation: str, body: bytes) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from tesseract.errors import InputError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,6 +25,9 @@ def utc_now() -> datetime:
 
 def iso_micros(moment: datetime) -> str:
     """`2013-01-01T06:00:00.000000Z`: fixed width, so that text order is time order."""
+    if moment.tzinfo is UTC:  # as nearly always, and a tenth of the time
+        text: str = msgspec.to_builtins(moment)  # ends in Z, and has six digits of a second or none
+        return text[:-1] + ".000000Z" if len(text) == 20 else text
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds").rjust(26, "0") + "Z"
 
 

@@ -1,12 +1,14 @@
 """What every table does."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
 from tesseract.errors import ConditionFailed, InputError
-from tesseract.storage.base import Absent, Before, Is
+from tesseract.storage.base import Absent, Before, Is, NotAfter
 
 ITEM = {
     "pk": "a#b",
@@ -100,6 +102,45 @@ def test_before_only_moves_forward(table):
     table.put({"pk": "a", "sk": "2"})
     table.put({"pk": "a", "sk": "2", "at": 1}, Before("at", 1))
     assert [item["at"] for item in table.query("a")] == [6, 1]
+
+
+def test_not_after_refuses_an_older_value_and_takes_an_equal_one(table):
+    def refused(value, by):
+        item = {"pk": "a", "sk": "1", "by": by} | ({} if value is None else {"at": value})
+        try:
+            table.put(item, NotAfter("at", value))
+        except ConditionFailed:
+            assert table.get(("a", "1"))["by"] != by
+            return True
+        assert table.get(("a", "1")) == item
+        return False
+
+    times = ["2026-01-05T12:00:00.000000Z", "2026-01-05T12:00:00.000001Z", "2026-01-05T13:00:00.000000Z"]
+    assert not refused(None, "absent")
+    assert not refused(None, "none again")  # no value is before all others, and equal to none
+    assert not refused(times[1], "a value after none")
+    assert refused(None, "none after a value")
+    assert refused(times[0], "older")
+    assert not refused(times[1], "equal")
+    assert not refused(times[2], "newer")
+    assert refused(times[1], "older again")
+
+
+def test_of_sixteen_values_in_any_order_the_greatest_remains(table):
+    def write(value):
+        with suppress(ConditionFailed):
+            table.put({"pk": "a", "sk": "1", "at": f"{value:02}"}, NotAfter("at", f"{value:02}"))
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(write, [index * 7 % 16 for index in range(16)]))
+    assert table.get(("a", "1"))["at"] == "15"
+
+
+def test_a_put_with_a_deadline_is_an_ordinary_one_before_it(table):
+    item = {"pk": "a", "sk": "1"}
+    table.put(item, NotAfter("at", "5"), datetime.now(UTC) + timedelta(minutes=1))
+    assert table.get(("a", "1")) == item
+    assert table.counters.read() == {}
 
 
 def test_deleting_twice_is_no_error(table):

@@ -5,59 +5,25 @@ With AWS_ENDPOINT_URL or credentials of a deployed stage the same requests run a
 
 from __future__ import annotations
 
+import gzip
 import json
-import os
 import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from tesseract.local.state import Stack, is_alive
+from tesseract.local.state import is_alive
+from tesseract.utils.time_utils import iso_seconds, utc_now
+from tests.support.kpl import aggregate
+from tests.support.laptop import ROOT, TESSERACT, Demo, clean_environment
 
-ROOT = Path(__file__).parents[2]
-TESSERACT = [sys.executable, "-m", "tesseract.cli"]
 GOOD = {"origin": "JFK", "time_hour": "2013-06-01T00:00:00Z", "temp": 70.5}
+PATIENCE = 60.0  # seconds for what goes by way of a stream
 
 pytestmark = pytest.mark.e2e  # one file, one worker: make test distributes by file
-
-
-def clean_environment(folder: Path, **extra: str) -> dict[str, str]:
-    """This process's environment without AWS settings: whatever runs must find the stack by itself."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TESSERACT_"))}
-    return {**kept, "TESSERACT_LOCAL_DIR": str(folder), "COLUMNS": "160", **extra}
-
-
-class Demo:
-    """A demo that has run, and its stack, which is still up."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        command = [sys.executable, "examples/demo.py"]
-        self.run = subprocess.run(
-            command, cwd=ROOT, env=clean_environment(folder, KEEP="1"), capture_output=True, text=True, timeout=540, check=False
-        )
-
-    def cli(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        env = clean_environment(self.folder, **environment)
-        return subprocess.run([*TESSERACT, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
-
-    def stack(self) -> Stack:
-        import msgspec
-
-        return msgspec.json.decode((self.folder / "stack.json").read_bytes(), type=Stack)
-
-    def post(self, body: bytes, dataset: str = "weather", **headers: str) -> tuple[int, dict]:
-        """A signed request to the deployed API."""
-        from tesseract.storage.services import SignedHttp
-
-        stack = self.stack()
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in stack.environment().items():
-                patch.setenv(name, value)
-            status, answer, _ = SignedHttp("execute-api").post(f"{stack.api_url}/datasets/{dataset}/records", body, headers)
-        return status, json.loads(answer)
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +139,165 @@ def test_a_day_of_the_dashboard_reads_the_same_with_the_plain_client(demo):
     ours = json.loads(demo.cli("query", "weather", "LGA", *arguments).stdout)
     assert plain == {row["period_start"]: row["temp_avg"] for row in ours}
     assert len(plain) == 24
+
+
+# configuration and ingestion, deployed
+
+PUMPS = """
+datasets:
+  pumps:
+    group_by: [site, pump.id]
+    time_field: at
+    ref_time_field: sent
+    records_path: readings
+    revisions: {revisions}
+    on_invalid: {on_invalid}
+    aggregations: {{ 15min: [count, max], weekly: [count, max, last] }}
+    fields:
+      flow: {{ type: decimal, scale: 3, path: flow.value, unit: m³/h, min: 0 }}
+      total: {{ type: int, min: 0, max: 99999999999999999999 }}
+      state: {{ type: string, enum: [running, stopped] }}
+      checked: {{ type: timestamp }}{more}
+"""
+
+
+def pumps(**changes: str) -> str:
+    return PUMPS.format(**({"revisions": "latest_ref", "on_invalid": "reject", "more": ""} | changes))
+
+
+def ago(**time_ago: float) -> str:
+    return iso_seconds((utc_now() - timedelta(**time_ago)).replace(microsecond=0))
+
+
+def eventually(look: Callable[[], Any]) -> Any:
+    """What `look` finds, asked until it finds something."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := look()) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return found
+
+
+@pytest.fixture(scope="module")
+def plant(demo, tmp_path_factory):
+    """A dataset of every type, applied by the command; its file can be changed."""
+    file = tmp_path_factory.mktemp("pumps") / "pumps.yaml"
+    file.write_text(pumps())
+    assert "version 1" in demo.done("config", "apply", str(file))
+    return file
+
+
+def message(site: str, *readings: dict[str, Any], **common: Any) -> bytes:
+    return json.dumps({"site": site, **common, "readings": readings}).encode()
+
+
+def test_a_nested_message_of_every_type_comes_back_exact(demo, plant):
+    at = ago(hours=3)
+    reading = {"pump": {"id": 7}, "at": at, "flow": {"value": 12.125}, "total": 90071992547409931234, "state": "running", "checked": at}
+    status, answer = demo.post(gzip.compress(message("a#/%☂", reading)), "pumps", **{"content-encoding": "gzip"})
+    assert (status, answer) == (200, {"accepted": 1, "rejected": []})
+    with demo.here():
+        import tesseract
+
+        (row,) = tesseract.connect("local").query("pumps", ("a#/%☂", 7)).to_pylist()
+    assert (str(row["flow"]), int(row["total"]), row["state"]) == ("12.125", 90071992547409931234, "running")
+    assert iso_seconds(row["checked"]) == at
+    assert json.loads(demo.done("query", "pumps", "--format", "json"), parse_float=str)[0]["flow"] == "12.125"
+    assert eventually(lambda: demo.rows("pumps", "--level", "15min"))[0]["flow_count"] == 1
+    assert demo.rows("pumps", "--level", "weekly")[0]["total_last"] == 90071992547409931234
+
+
+def test_the_newest_revision_wins_whatever_comes_last(demo, plant):
+    at = ago(hours=2)
+    for sent, flow in (("2026-01-05T02:00:00Z", 2), ("2026-01-05T03:00:00Z", 3), ("2026-01-05T01:00:00Z", 1)):
+        body = message("north", {"pump": {"id": 1}, "at": at, "flow": {"value": flow}}, sent=sent)
+        assert demo.post(body, "pumps")[0] == 200
+    assert [row["flow"] for row in demo.rows("pumps", "north/1")] == [3]
+    latest = eventually(lambda: [r for r in json.loads(demo.done("latest", "pumps", "--format", "json")) if r["flow"] == 3])
+    assert latest[0]["site"] == "north"
+
+
+def test_a_change_is_planned_applied_noticed_and_taken_back(demo, plant):
+    at = ago(hours=1)
+    body = message("east", {"pump": {"id": 1}, "at": at, "flow": {"value": 1}, "noise": 55.5})
+    assert "no field 'noise' is declared" in demo.post(body, "pumps")[1]["rejected"][0]["reason"]
+    plant.write_text(pumps(more="\n      noise: { type: float, unit: dB }"))
+    planned = demo.done("config", "plan", str(plant))
+    assert "+" in planned
+    assert "compatible" in planned
+    assert "version 2" in demo.done("config", "apply", str(plant))
+    assert demo.post(body, "pumps")[0] == 200  # at once: what a cached version refuses is asked of the newest
+    plant.write_text(pumps(more="\n      noise: { type: string }"))
+    refused = demo.cli("config", "apply", str(plant))
+    assert refused.returncode == 1
+    assert "noise" in refused.stderr
+    assert "version 3" in demo.done("config", "rollback", "pumps", "--to", "1")
+    history = demo.done("config", "history", "pumps")
+    assert all(f" {version} " in history for version in (1, 2, 3))
+
+
+def test_kinesis_takes_what_producers_have_and_keeps_what_is_wrong(demo, plant):
+    import boto3
+
+    at = ago(minutes=50)
+    plain = json.dumps({"dataset": "weather", **GOOD, "time_hour": "2014-03-01T00:00:00Z"}).encode()
+    packed = aggregate(
+        *(("g", json.dumps({"dataset": "weather", **GOOD, "time_hour": f"2014-03-02T0{n}:00:00Z"}).encode()) for n in (1, 2))
+    )
+    wrong = json.dumps({"dataset": "pumps", "records": [{"site": "w", "pump": {"id": 1}, "at": at, "state": "broken"}]}).encode()
+    with demo.here() as stack:
+        kinesis = boto3.client("kinesis", region_name=stack.region)
+        for data in (plain, packed, wrong):
+            kinesis.put_record(StreamName="tesseract-local-records", PartitionKey="g", Data=data)
+    found = eventually(lambda: demo.rows("weather", "JFK", "--start", "2014-03-01", "--end", "2014-03-03")[2:])
+    assert len(found) == 1
+    listed = eventually(lambda: json.loads(demo.done("quarantine", "list", "pumps", "--format", "json")))
+    assert listed
+    assert "broken" in demo.done("quarantine", "show", "pumps")
+    replayed = demo.cli("quarantine", "replay", "pumps")
+    assert json.loads(demo.done("quarantine", "list", "pumps", "--format", "json")), replayed.stdout  # it still fails, so it stays
+    plant.write_text(pumps(on_invalid='"null"'))
+    demo.done("config", "apply", str(plant))
+    assert eventually(lambda: demo.cli("quarantine", "replay", "pumps").returncode == 0)
+    assert json.loads(demo.done("quarantine", "list", "pumps", "--format", "json")) == []
+    assert [row["state"] for row in demo.rows("pumps", "w/1")] == [None]
+
+
+def test_a_file_is_sent_its_bad_lines_mended_and_sent_again(demo, plant, tmp_path):
+    lines = [
+        {"origin": "LGA", "time_hour": f"2014-04-{day:02}T{hour:02}:00:00Z", "temp": day}
+        for day in range(1, 29)
+        for hour in range(24)
+    ]
+    lines[5]["temp"] = "warm"
+    file = tmp_path / "april.ndjson"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    result = demo.cli("ingest", "weather", str(file), "--resume")
+    assert result.returncode == 1, result.stderr
+    rejects = tmp_path / "april.ndjson.rejects.ndjson"
+    rejects.write_text(rejects.read_text().replace('"warm"', "1"))
+    assert demo.cli("ingest", "weather", str(rejects)).returncode == 0
+    rows = demo.rows("weather", "LGA", "--start", "2014-04-01", "--end", "2014-05-01")
+    assert [row["temp"] for row in rows] == [day for day in range(1, 29) for _ in range(24)]
+    again = demo.cli("ingest", "weather", str(file), "--resume")  # all of it was acknowledged
+    assert again.returncode == 1
+    assert "Traceback" not in again.stderr
+
+
+def test_a_program_sends_readings_one_by_one_and_tables_at_once(demo, plant):
+    import pandas
+
+    with demo.here():
+        import tesseract
+
+        store = tesseract.connect("local")
+        with store.producer("weather", flush_seconds=0.2) as producer:
+            for hour in range(24):
+                producer.send({"origin": "EWR", "time_hour": f"2014-05-01T{hour:02}:00:00Z", "temp": hour / 4})
+        times = pandas.date_range("2014-05-02", periods=24, freq="h", tz="UTC")
+        frame = pandas.DataFrame({"origin": "EWR", "time_hour": times, "temp": [n / 4 for n in range(24)]})
+        assert store.put("weather", frame) == {"accepted": 24, "rejected": []}
+        rows = store.query("weather", "EWR", "2014-05-01", "2014-05-03")
+    assert rows["temp"].to_pylist() == [n / 4 for n in range(24)] * 2
 
 
 def test_down_leaves_nothing_but_the_log(demo):

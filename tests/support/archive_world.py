@@ -22,6 +22,7 @@ from tesseract.storage.exports import Export
 from tesseract.storage.items import raw_item
 from tesseract.storage.keys import raw_key
 from tesseract.storage.memory import memory_backend
+from tesseract.storage.newest import newest
 from tesseract.utils.time_utils import to_micros
 from tests.support.export_files import change_line, export_arn, export_files, remove_line
 
@@ -159,7 +160,7 @@ class World:
         ]
         if not tables:
             return {}
-        table = compactor.merge_tables(tables, Partition(self.dataset, RAW, group))
+        table, _ = newest(tables, Partition(self.dataset, RAW, group).order)
         names = [name for name in self.dataset.fields if name in table.column_names]
         rows = zip(micros(table, VALID_TIME), table[DELETED].to_pylist(), table.select(names).to_pylist(), strict=True)
         return {at: None if gone else {n: v for n, v in row.items() if v is not None} for at, gone, row in rows}

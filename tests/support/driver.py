@@ -42,12 +42,13 @@ class StreamedTable(MemoryTable):
         self.label = LABEL
         self._sequence = 0
 
-    def put(self, item: Event, condition: Condition | None = None) -> None:
-        old = self.get((item["pk"], item["sk"]))
-        super().put(item, condition)
-        new = self.get((item["pk"], item["sk"]))
-        if new != old:
-            self._record("INSERT" if old is None else "MODIFY", (item["pk"], item["sk"]), old, new)
+    def put(self, item: Event, condition: Condition | None = None, until: datetime | None = None) -> None:
+        with self._lock:  # writers are several threads
+            old = self.get((item["pk"], item["sk"]))
+            super().put(item, condition, until)
+            new = self.get((item["pk"], item["sk"]))
+            if new != old:
+                self._record("INSERT" if old is None else "MODIFY", (item["pk"], item["sk"]), old, new)
 
     def delete(self, key: Key, condition: Condition | None = None) -> None:
         old = self.get(key)

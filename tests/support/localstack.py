@@ -103,9 +103,16 @@ def running(python: Path) -> Iterator[str]:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(20)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # its Java and Node servers, if it left them behind
+        for pid in [process.pid, *_servers(folder)]:  # it leaves its Java and Node servers behind, in sessions of their own
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _servers(folder: Path) -> list[int]:
+    """The processes that run out of the folder."""
+    listing = subprocess.run(["ps", "-axo", "pid=,command="], check=True, capture_output=True, text=True).stdout
+    return [int(line.split()[0]) for line in listing.splitlines() if str(folder) in line]
 
 
 def _wait(process: subprocess.Popen[bytes], log: Path) -> None:

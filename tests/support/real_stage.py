@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from tesseract.config.manager import Configs
+from tesseract.config.cache import Configs
 from tesseract.ingestion.lambda_handler import Service
 from tesseract.ingestion.writer import Writer
 from tesseract.processing import archiver, collector, exporter, stream
@@ -71,7 +71,7 @@ class RealStage:
         """Give the stream's new records, at least `wanted` of them, to both stream functions' code and to the exports' log."""
         deadline, seen = time.monotonic() + PATIENCE, 0
         aggregates = AggregateProcessor(self.backend.live, self.catalog, self.configs, utc_now)
-        latest = LatestProcessor(self.backend.raw, self.backend.live, self.configs, utc_now)
+        latest = LatestProcessor(self.backend.raw, self.backend.live, self.catalog, self.configs, utc_now)
         while seen < wanted and time.monotonic() < deadline:
             for records in self._read():
                 seen += len(records)

@@ -6,7 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from tesseract.config.manager import Configs, apply
+from tesseract.config.cache import Configs
+from tesseract.config.manager import apply
 from tesseract.config.schema import parse
 from tesseract.errors import Throttled
 from tesseract.ingestion.lambda_handler import Service
@@ -55,12 +56,10 @@ class World:
 
     def connect(self, live, raw):
         aggregates = AggregateProcessor(live, self.catalog, self.configs, self.clock)
-        latest = LatestProcessor(raw, live, self.configs, self.clock)
+        latest = LatestProcessor(raw, live, self.catalog, self.configs, self.clock)
         objects = self.backend.objects
-        self.aggregates = Mapping(
-            self.raw, lambda event: run(event, aggregates.process, self.configs, objects, self.clock), batch_size=7
-        )
-        self.latest = Mapping(self.raw, lambda event: run(event, latest.process, self.configs, objects, self.clock), batch_size=5)
+        self.aggregates = Mapping(self.raw, lambda event: run(event, aggregates.process, self.configs, objects), batch_size=7)
+        self.latest = Mapping(self.raw, lambda event: run(event, latest.process, self.configs, objects), batch_size=5)
 
     def put(self, group, at, deleted=False, **fields):
         record = Record(group, at, None, {k: v for k, v in fields.items() if v is not None}, deleted)

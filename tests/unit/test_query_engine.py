@@ -14,6 +14,7 @@ from tesseract.config.dataset import Level
 from tesseract.config.tiers import UNITS
 from tesseract.errors import InputError, NotFoundError
 from tesseract.storage.keys import latest_key
+from tesseract.utils.time_utils import to_micros
 
 from .query_world import DATASET, NOW, START, World, level_rows, raw_row, values
 
@@ -83,7 +84,7 @@ def test_level_rows_are_those_of_a_recomputation_wherever_they_come_from(plan, l
     for start, own in periods.items():
         kind = data.draw(st.sampled_from(["kept", "stale", "absent"]))
         if is_cold(start) and UNITS["daily"].floor(start) not in marked:
-            if kind != "absent":
+            if own or kind != "absent":  # of a period without records there may be no row
                 snapshots += [(start, own, 2), (start, [(start, values(1))], 1)]
             world.live(level, start, [(start, values(7))])  # not looked at: the day is cold
         elif kind != "absent":
@@ -91,6 +92,7 @@ def test_level_rows_are_those_of_a_recomputation_wherever_they_come_from(plan, l
             snapshots.append((start, [(start, values(9))], 9))  # not looked at: the day is hot
     if snapshots:
         world.snapshot(level, snapshots)
+    world.backend.live.put({"pk": latest_key("w", "A")[0], "sk": "A", "valid_time": "", "version": 1, "stale": True})
     result = world.store.read("w", "A", START, START + 20 * DAY, level=level) if plan else None
     if result is not None:
         assert result.table.to_pylist() == level_rows(visible, level)
@@ -109,6 +111,7 @@ def test_the_last_period_is_whole_though_it_reaches_past_the_end():
 def test_schema_and_metadata_are_the_same_from_every_source_and_when_empty():
     world = World()
     world.archive([(START, values(1), False, START)])
+    world.snapshot("hourly", [(START, [(START, values(1))], 1)])
     world.buffer(START + 12 * DAY, values(2))
     world.progress(THROUGH)
     for level in ("raw", "hourly"):
@@ -162,8 +165,37 @@ def test_learned_columns_widen_over_all_slices_and_a_name_nobody_wrote_is_a_null
     assert table["x"].to_pylist() == [1.0, 0.75]
     assert table["wind.speed"].to_pylist() == [2, None]
     assert world.store.query("w", "A", fields=["y"]).schema.field("y").type == pa.string()
+    world.snapshot("hourly", [(START, [(START, {"x": 1, "wind.speed": 2})], 1)])
     counts = world.store.query("w", "A", level="hourly")
     assert counts["wind.speed_count"].to_pylist() == [1, 0]
+
+
+def test_where_snapshots_are_complete_an_absent_period_has_no_record_and_no_raw_row_is_read():
+    world = World()
+    days = [START + day * DAY for day in (0, 3, 7)]
+    world.archive([(at, values(1), False, at) for at in days])
+    for level in ("hourly", "daily"):
+        world.snapshot(level, [(at, [(at, values(1))], 1) for at in days])
+    world.progress(THROUGH)
+    for level in ("hourly", "daily"):
+        result = world.store.read("w", "A", START, START + 8 * DAY, level=level)
+        assert result.table.to_pylist() == level_rows(dict.fromkeys(days, values(1)), level)
+        assert (result.stats.segments, result.stats.recomputed, result.stats.snapshot_rows) == (1, 0, 3)
+
+
+def test_a_period_that_began_before_its_level_was_kept_is_computed_from_raw_rows():
+    since = to_micros(START + DAY + HOUR / 2)
+    levels = tuple(msgspec.structs.replace(level, live_from=since) for level in DATASET.levels)
+    world = World(msgspec.structs.replace(DATASET, levels=levels))
+    records = {START + hour * HOUR: values(hour) for hour in (1, 20, 24, 25, 26, 50)}
+    world.archive([(at, fields, False, at) for at, fields in records.items()])
+    world.snapshot("hourly", [(at, [(at, records[at])], 1) for at in records if to_micros(at) > since])
+    world.snapshot("daily", [(START + 2 * DAY, [(START + 50 * HOUR, values(50))], 1)])
+    world.progress(THROUGH)
+    for level, computed in (("hourly", 3), ("daily", 2)):
+        result = world.store.read("w", "A", START, START + 4 * DAY, level=level)
+        assert result.table.to_pylist() == level_rows(records, level)
+        assert result.stats.recomputed == computed
 
 
 def test_a_level_of_a_second_life_reads_only_its_own_items_and_segments():
@@ -251,7 +283,6 @@ def test_compound_groups():
 def test_sql_reads_only_the_tables_that_it_names():
     world = World()
     world.archive([(START, values(1), False, START), (START + HOUR, values(2), False, START)])
-    world.progress(THROUGH)
     assert world.store.sql('select count(*) as c, avg(temp) as a from "W"').to_pylist() == [{"c": 2, "a": 0.375}]
     text = "with x as (select * from w_hourly) select count(*) as c from x"
     assert world.store.sql(text).to_pylist() == [{"c": 2}]

@@ -23,6 +23,7 @@ from tesseract.query.plan import (
     is_hot,
     level_plan,
     raw_plan,
+    starting_in,
 )
 
 BASE = 20_000  # a day
@@ -100,6 +101,18 @@ def test_gaps_and_what_was_found_are_all_periods(unit, wanted, hours):
     found = [start for start in every if (start - BASE * DAY) // step in hours]
     missing = gaps(wanted[0], unit, found)
     assert sorted(found + [start for gap in missing for start in range(gap.start, gap.end, step)]) == every
+
+
+@given(st.sampled_from([HOURLY, DAILY]), ranges, ranges)
+def test_periods_of_ranges_that_start_in_a_span(unit, whole, spans):
+    step = HOUR if unit is HOURLY else DAY
+    every = range(BASE * DAY, (BASE + 22) * DAY, step)
+    whole = coalesce(Range(part.start // step * step, -(-part.end // step) * step) for part in whole)
+    found = starting_in(unit, whole, spans)
+    assert found == coalesce(found)
+    assert all(part.start % step == part.end % step == 0 for part in found)
+    expected = [s for s in every if any(a <= s < b for a, b in whole) and any(a <= s < b for a, b in spans)]
+    assert [start for part in found for start in range(part.start, part.end, step)] == expected
 
 
 def test_ceiling_days_and_coalescing():

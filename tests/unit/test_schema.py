@@ -255,6 +255,11 @@ def test_json_has_lines_too_also_where_it_is_indented_with_tabs():
     )
 
 
+def test_a_key_cannot_write_to_the_terminal():
+    (fault,) = told(json.dumps({"datasets": {"d": {"a\n\u001b[31m": 1}}}))
+    assert fault == "f.yaml:1: datasets.d.a �[31m: there is no such setting"
+
+
 def test_many_files_are_read_together(tmp_path):
     (tmp_path / "a.yaml").write_text("datasets:\n  a: {}\n  b: {}\n")
     (tmp_path / "b.json").write_text('{"$schema": "x", "datasets": {"c": {}}}')

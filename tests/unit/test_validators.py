@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tesseract.config.schema import parse
 from tesseract.errors import InputError
-from tesseract.ingestion.validators import MAX_ITEM_BYTES, Validator, split_body
+from tesseract.ingestion.bodies import split as split_bytes
+from tesseract.ingestion.validators import MAX_ITEM_BYTES, Validator
 from tesseract.storage.codec import item_bytes
 from tesseract.storage.items import raw_item, records_of
 from tesseract.storage.keys import MAX_GROUP_BYTES, segment_object, split_group
@@ -318,7 +319,7 @@ def test_a_rejection_is_short_however_long_the_record():
 
 
 def split(body):
-    return [bytes(line) for line in split_body(body)]
+    return [bytes(line) for line in split_bytes(body, envelope=False)]
 
 
 def test_a_body_is_an_object_an_array_or_lines():
@@ -340,7 +341,7 @@ def test_a_bad_line_leaves_the_others_alone():
 )
 def test_a_body_that_is_none_of_these_is_refused_in_one_sentence(body):
     with pytest.raises(InputError, match="the body is"):
-        split_body(body)
+        split_bytes(body, envelope=False)
 
 
 def test_a_ref_time_outside_the_years_is_rejected_on_the_fast_road_too():

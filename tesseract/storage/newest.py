@@ -1,0 +1,60 @@
+"""The newest row of each key, over Arrow tables: what compaction, snapshots and queries merge by. Pure.
+
+The order is that of `storage.revisions`; of aggregate rows the one that was computed for the later window is the newer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tesseract.config.dataset import Dataset
+from tesseract.storage.columns import ORDER, WRITE_TIME, unify
+from tesseract.storage.revisions import REF_TIME
+
+_FIRST, _LAST = -(2**63), 2**63 - 1
+
+
+class Order(NamedTuple):
+    """The columns that rows of one key share, and those that say which of them is the newest, the first one first."""
+
+    key: tuple[str, ...]
+    age: tuple[str, ...]
+
+
+HISTORY = Order(("valid_time", REF_TIME), (WRITE_TIME,))  # every revision is a row of its own
+LEVEL = Order(("period_start",), (ORDER,))
+
+
+def current(dataset: Dataset) -> Order:
+    """The order of the raw rows of a dataset."""
+    return Order(("valid_time",), (REF_TIME, WRITE_TIME) if dataset.by_ref_time else (WRITE_TIME,))
+
+
+def newest(tables: Sequence[pa.Table], order: Order) -> tuple[pa.Table, pa.ChunkedArray]:
+    """The newest row of each key as one table sorted by key, and for each row whether older ones lay below it.
+
+    `tables` (at least one) come oldest window first: of rows that are equally new, the one of the later table is kept. A null
+    write time is newer than any other, a null ref time older.
+    """
+    table = pa.concat_tables(unify(tables))
+    places = pa.table({name: _numbers(table[name], name) for name in (*order.key, *order.age)}).combine_chunks()
+    indices = pc.sort_indices(places, sort_keys=[(name, "ascending") for name in places.column_names])  # stable
+    table, keys = table.take(indices).combine_chunks(), places.select(order.key).take(indices).combine_chunks()
+    count = len(table)
+    if count < 2:
+        return table, pa.chunked_array([pa.array([False] * count, pa.bool_())])
+    columns = [column.combine_chunks() for column in keys.columns]
+    same = reduce(pc.and_, [pc.equal(column.slice(1), column.slice(0, count - 1)) for column in columns])
+    edge = pa.array([False], pa.bool_())
+    last = pc.invert(pa.chunked_array([same, edge], pa.bool_()))
+    return table.filter(last), pa.chunked_array([edge, same], pa.bool_()).filter(last)
+
+
+def _numbers(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """A column to sort by, without nulls."""
+    return pc.fill_null(column.cast(pa.int64()), _LAST if name == WRITE_TIME else _FIRST)
