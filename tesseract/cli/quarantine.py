@@ -67,7 +67,7 @@ def list_objects(
             rows.append(_summary(place, entries, form == "table"))
     write_rows(rows, form, output)
     if form == "table" and rows:
-        note(f"{thousands(sum(row['records'] for row in rows))} records in {thousands(len(rows))} objects")
+        note(f"records: {thousands(sum(row['records'] for row in rows))}, objects: {thousands(len(rows))}")
 
 
 @quarantine_app.command()

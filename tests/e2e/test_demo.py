@@ -202,8 +202,8 @@ def test_a_nested_message_of_every_type_comes_back_exact(demo, plant):
     assert (str(row["flow"]), int(row["total"]), row["state"]) == ("12.125", 90071992547409931234, "running")
     assert iso_seconds(row["checked"]) == at
     assert json.loads(demo.done("query", "pumps", "--format", "json"), parse_float=str)[0]["flow"] == "12.125"
-    assert eventually(lambda: demo.rows("pumps", "--level", "15min"))[0]["flow_count"] == 1
-    assert demo.rows("pumps", "--level", "weekly")[0]["total_last"] == 90071992547409931234
+    assert eventually(lambda: demo.rows("pumps", "--all", "--level", "15min"))[0]["flow_count"] == 1
+    assert demo.rows("pumps", "--all", "--level", "weekly")[0]["total_last"] == 90071992547409931234
 
 
 def test_the_newest_revision_wins_whatever_comes_last(demo, plant):
@@ -232,7 +232,7 @@ def test_a_change_is_planned_applied_noticed_and_taken_back(demo, plant):
     assert "noise" in refused.stderr
     assert "version 3" in demo.done("config", "rollback", "pumps", "--to", "1")
     history = demo.done("config", "history", "pumps")
-    assert all(f" {version} " in history for version in (1, 2, 3))
+    assert [line.split()[0] for line in history.splitlines()[2:5]] == ["3", "2", "1"]
 
 
 def test_kinesis_takes_what_producers_have_and_keeps_what_is_wrong(demo, plant):
@@ -243,7 +243,8 @@ def test_kinesis_takes_what_producers_have_and_keeps_what_is_wrong(demo, plant):
     packed = aggregate(
         *(("g", json.dumps({"dataset": "weather", **GOOD, "time_hour": f"2014-03-02T0{n}:00:00Z"}).encode()) for n in (1, 2))
     )
-    wrong = json.dumps({"dataset": "pumps", "records": [{"site": "w", "pump": {"id": 1}, "at": at, "state": "broken"}]}).encode()
+    one = {"pump": {"id": 1}, "at": at, "state": "broken"}
+    wrong = json.dumps({"dataset": "pumps", "records": [{"site": "w", "readings": [one]}]}).encode()
     with demo.here() as stack:
         kinesis = boto3.client("kinesis", region_name=stack.region)
         for data in (plain, packed, wrong):
