@@ -8,7 +8,7 @@ DEVELOP := $(VENV)/.develop
 LOG := .install.log
 COMPILE := -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-localstack lint package bench lock clean
+.PHONY: help demo test test-localstack fuzz lint package bench lock clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -24,6 +24,9 @@ test: $(DEVELOP) $(NODE) lint ## lint, then every test, the end-to-end one on a 
 
 test-localstack: $(DEVELOP) ## the contract and integration suites against LocalStack (AWS_ENDPOINT_URL=… pytest: against any other)
 	@$(BIN)/python -m tests.support.localstack $(VENV)/localstack $(ARGS)
+
+fuzz: $(DEVELOP) ## requests of every kind through ingestion, in pieces that are not run twice (BODIES=100000)
+	@$(BIN)/python -m tests.support.fuzz $(or $(BODIES),100000)
 
 lint: $(DEVELOP) ## ruff, mypy --strict, the import contracts
 	@echo "lint: ruff, mypy, import-linter"
@@ -43,7 +46,7 @@ lock: $(DEVELOP) ## make the three lock files anew from pyproject.toml, with the
 	@$(BIN)/uv pip compile --group localstack $(COMPILE) -o requirements-localstack.lock --upgrade
 
 clean: ## remove what make has made
-	rm -rf $(VENV) node_modules .serverless .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(LOG)
+	rm -rf $(VENV) node_modules .serverless .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzz $(LOG)
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@echo "install: Python packages into $(VENV), each checked against its hash"

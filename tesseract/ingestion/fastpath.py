@@ -1,7 +1,7 @@
 """The fast road of the validator: one msgspec type per dataset version, no reflection per record.
 
-Sensors repeat themselves, so what a value becomes is remembered: each field is read through a dict from the value to the entry of
-the record's fields, and only a value that is not in it runs Python. The dicts are emptied when they are full.
+Sensors repeat themselves, so what a value becomes is remembered, its form in the table included: each field is read through a dict
+from the value to the entry that it makes, and only a value that is not in it runs Python. The dicts are emptied when they are full.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from operator import attrgetter, getitem, itemgetter
 from typing import Annotated, Any, Literal, Union
 
@@ -20,14 +21,15 @@ from tesseract.ingestion.rejections import Fault
 from tesseract.ingestion.times import TimeReader
 from tesseract.ingestion.values import exact, reader
 from tesseract.model import FieldValue, Record
+from tesseract.storage.codec import Encoded, number_text, to_wire
 from tesseract.storage.keys import MAX_GROUP_BYTES, join_group
 
 BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what decoding may raise: bytes need not be UTF-8
 REMEMBERED = 32_768  # values of all fields of a dataset together
-LEAST_REMEMBERED = 64  # of each field
 GROUPS = 4096
 SHORT = 40  # bytes of a decimal's text
 
+_Entry = tuple[str, FieldValue, bytes]  # a field's name, its value, and both in the JSON of an item
 _Leaf = tuple[Any, ...]  # the type of a value, and its default where it may be absent
 _NULL = msgspec.Raw(b"null")
 _NEVER = Annotated[int, msgspec.Meta(ge=1, le=0)]  # fits nothing: a record that has such a member needs the slow road
@@ -50,10 +52,10 @@ class FastPath:
         self._decode = msgspec.json.Decoder(_struct("Record", members, dataset.unknown_fields)).decode
         self._get = attrgetter(*(_attribute(steps, place) for steps, place in places.items()))
         self._moment = _moment_of(dataset.time_field, times)
-        self._groups = _Memory(_group if groups > 1 else lambda value: _group((value,)), GROUPS)
+        self._groups = _Memory(_group if groups > 1 else lambda value: _group((value,)), _Room(GROUPS))
         self._group = itemgetter(slice(2, 2 + groups) if groups > 1 else 2)
         self._first = 2 + groups
-        room = max(REMEMBERED // max(len(dataset.fields), 1), LEAST_REMEMBERED)
+        room = _Room(REMEMBERED)
         self._readers = [_remembering(name, field, dataset.time_zone, room) for name, field in dataset.fields.items()]
 
     @staticmethod
@@ -81,22 +83,45 @@ class FastPath:
             if valid_time is None or valid_time > limit:
                 return None
             group = self._groups[self._group(values)]
-            fields = dict(filter(None, map(getitem, self._readers, values[self._first :])))
+            entries = [*filter(None, map(getitem, self._readers, values[self._first :]))]
         except (*BAD_JSON, Fault, OverflowError):
             return None
-        return Record(group, valid_time, ref_time, fields)
+        return Record(group, valid_time, ref_time, _fields(entries))
+
+
+def _fields(entries: list[_Entry]) -> Encoded:
+    names, values, texts = zip(*entries, strict=True) if entries else ((), (), ())
+    fields = Encoded(zip(names, values, strict=True))
+    fields.json = b",".join(texts)
+    return fields
+
+
+class _Room:
+    """How much several memories may hold together. When it is full, all are emptied."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.used, self.memories = size, 0, list[dict[Any, Any]]()
+
+    def empty(self) -> None:
+        """Forget all."""
+        self.used = 0
+        for memory in self.memories:
+            memory.clear()
 
 
 class _Memory(dict[Any, Any]):
     """What a function gives for a value, remembered. A fault is not."""
 
-    def __init__(self, read: Callable[[Any], Any], room: int) -> None:
+    def __init__(self, read: Callable[[Any], Any], room: _Room) -> None:
         self._read, self._room = read, room
+        room.memories.append(self)
 
     def __missing__(self, value: Any) -> Any:
         found = self._read(value)
-        if len(self) >= self._room:
-            self.clear()
+        room = self._room
+        if room.used >= room.size:
+            room.empty()
+        room.used += 1
         self[value] = found
         return found
 
@@ -111,13 +136,18 @@ class _Each:
         return self._read(value)
 
 
-def _remembering(name: str, field: Field, zone: str, room: int) -> _Memory | _Each:
-    """What reads a declared field from what its type lets through: (name, value), or None for null."""
-    read = reader(name, field, zone)
+def _remembering(name: str, field: Field, zone: str, room: _Room) -> _Memory | _Each:
+    """What reads a declared field from what its type lets through: its entry, or None for null."""
+    read, encode = reader(name, field, zone), msgspec.json.encode
+    head = encode(name) + b":"
 
-    def entry(value: Any) -> tuple[str, FieldValue] | None:
+    def entry(value: Any) -> _Entry | None:
         found = read(value)
-        return None if found is None else (name, found)
+        if found is None:
+            return None
+        if found.__class__ is Decimal or found.__class__ is int:
+            return name, found, b'%b{"N":"%b"}' % (head, number_text(found).encode())
+        return name, found, head + encode(to_wire(found))
 
     if _field_type(field)[0] is msgspec.Raw:
         return _Each(_from_text(entry, room))
@@ -126,7 +156,7 @@ def _remembering(name: str, field: Field, zone: str, room: int) -> _Memory | _Ea
     return _Each(entry) if varied else _Memory(entry, room)
 
 
-def _from_text(entry: Callable[[Any], Any], room: int) -> Callable[[msgspec.Raw], Any]:
+def _from_text(entry: Callable[[Any], Any], room: _Room) -> Callable[[msgspec.Raw], Any]:
     """Reads JSON text, and remembers short ones."""
 
     def decoded(text: bytes) -> Any:

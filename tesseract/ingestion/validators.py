@@ -32,7 +32,7 @@ _Clock = tuple[datetime, datetime]  # now, and the latest valid time that is tak
 MAX_ITEM_BYTES = 390_000  # DynamoDB holds 400 kB
 WRITE_UNIT = 1024  # bytes of an item that one write unit writes
 HINTED = 500  # rejections whose hint is looked for: an answer explains no more
-TOLD = 100  # warnings of one call after which a record is measured only where it may not fit an item
+MEASURED = 100  # items of one call that may be large; of further ones it is only seen to that they fit
 WARNED = 1000  # warnings after which a record has only its first one
 _KEPT_NAMES = 200  # of a record's members that are compared with a name that is missing
 
@@ -45,8 +45,8 @@ _NO_NUMBER = re.compile(rb"[:,\[]\s*[+-]?(nan|inf(inity)?)\b", re.IGNORECASE)
 class Decoded(msgspec.Struct, frozen=True):
     """The records of a body with their positions in it, and what was wrong with the others.
 
-    `warnings` tells of accepted records: values that were stored as null, items of more than one write unit. After 100 of
-    them items are no longer told of, after 1,000 a record has only its first one.
+    `warnings` tells of accepted records: values that were stored as null, items of more than one write unit among the first
+    100 that may be. After 1,000 of them a record has only its first one.
     """
 
     records: list[tuple[int, Record]]
@@ -76,34 +76,37 @@ class Validator:
         done = Decoded([], [], [])
         limit = _latest_time(now, self.dataset.max_future_seconds)
         read = self._fast.read if self._fast else _no_record
-        accept, small = done.records.append, WRITE_UNIT - self._around
+        accept, measured, most, around = done.records.append, 0, WRITE_UNIT, self._around
         for index, line in enumerate(lines):
             record = read(line, limit)
-            if record is not None and len(line) + len(record.group) <= small:
+            # no look at the values: an item has at most as many bytes as this, if its fields are named as in its JSON
+            if record is not None and len(line) + len(record.group) - 2 * len(record.fields) + around <= most:
                 accept((index, record))
-            else:
-                self._decode_one(index, line, record, (now, limit), done)
+                continue
+            measured += self._decode_one(index, line, record, (now, limit), most, done)
+            if measured >= MEASURED:
+                most = MAX_ITEM_BYTES
         return done
 
-    def _decode_one(self, index: int, line: Line, record: Record | None, clock: _Clock, done: Decoded) -> None:
-        """A record that the fast road has not read, or that may be large."""
+    def _decode_one(self, index: int, line: Line, record: Record | None, clock: _Clock, most: int, done: Decoded) -> bool:
+        """A record that the fast road has not read, or whose item may have more bytes than `most`; whether it was measured."""
         notes: list[Fault] = []
+        large = False
         try:
+            spread = False
             if record is None:
                 record, spread = self._read(line, clock, notes)
-            else:
-                spread = False
-            most = len(line) + len(record.group) + self._around  # bytes of the item
-            told = len(done.warnings) >= TOLD
-            if spread or most > (MAX_ITEM_BYTES if told else WRITE_UNIT):
+            large = spread or len(line) + len(record.group) - 2 * len(record.fields) + self._around > most
+            if large:
                 self._measure(record, clock[0], notes)
         except Fault as fault:
             done.rejected.append(fault.rejection(index, len(done.rejected) < HINTED))
-            return
+            return large
         done.records.append((index, record))
         if notes:
             hinted, kept = len(done.warnings) < HINTED, notes if len(done.warnings) < WARNED else notes[:1]
             done.warnings.extend(note.rejection(index, hinted) for note in kept)
+        return large
 
     def _measure(self, record: Record, now: datetime, notes: list[Fault]) -> None:
         """Note an item of more than one write unit. Raises Fault for one that DynamoDB does not hold."""
@@ -225,14 +228,18 @@ def _json_hint(line: bytes) -> str:
 
 
 def _around(dataset: Dataset) -> int:
-    """What an item may have, at most, beyond the bytes of its record's JSON and of its group."""
+    """What an item may have, at most, beyond the bytes of its record's JSON and of its group, less two for each field.
+
+    A field has a byte more than its name and value in an item, and a number one more than its text at most; in JSON it has four
+    more, the quotes, the colon and what parts it from the next.
+    """
     names = len("pk" + "sk" + "fields" + "expires_at" + "config_version" + "ref_time")
     keys = names + len("##2013-07-01") + 2 * len("2013-07-01T12:00:00.000000Z") + len("{}") + 1 + 2 * 11
-    of_field = (
-        2 + len(name.encode()) + (27 if field.type == "timestamp" else 0) - len(str(parse_path(field.path)[-1]).encode()) - 4
+    of_fields = (
+        len(name.encode()) + (27 if field.type == "timestamp" else 0) - len(str(parse_path(field.path)[-1]).encode())
         for name, field in dataset.fields.items()
     )
-    return keys + len(encode(dataset.name)) + sum(max(extra, 0) for extra in of_field)
+    return keys + len(encode(dataset.name)) + sum(max(extra, 0) for extra in of_fields)
 
 
 def _latest_time(now: datetime, seconds: int) -> datetime:

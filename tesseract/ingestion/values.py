@@ -14,7 +14,7 @@ from tesseract.config.dataset import Dataset, Field
 from tesseract.ingestion.rejections import Fault, meant
 from tesseract.ingestion.times import TimeReader
 from tesseract.model import FieldValue
-from tesseract.storage.codec import LARGEST, MAX_DIGITS, SMALLEST, shortest
+from tesseract.storage.codec import LARGEST, MAX_DIGITS, SMALLEST
 from tesseract.utils.time_utils import iso_micros
 
 MAX_NAME = 255
@@ -45,12 +45,13 @@ def _nullable(name: str, field: Field, typed: Read) -> Read:
     doubles, required = field.type == "float", field.required
 
     def read(value: Any) -> FieldValue | None:
-        if value is None:
-            pass
-        elif isinstance(value, str):
+        kind = value.__class__
+        if kind is str:
             if value not in texts:
                 return typed(value)
-        elif not numbers or isinstance(value, bool) or (double(value) if doubles else value) not in numbers:
+        elif value is not None and (
+            not numbers or kind is bool or (double(value) if doubles and kind is Decimal else value) not in numbers
+        ):
             return typed(value)
         if required:
             raise Fault(name, value, "required", name=name)
@@ -77,11 +78,13 @@ def exact(text: str) -> Decimal:
 
 def number(name: str, value: float, sent: Any = None) -> int | Decimal:
     """A double as it is stored: the number of its shortest text. Raises Fault where DynamoDB cannot hold it."""
-    if -_EXACT_DOUBLE < value < _EXACT_DOUBLE and value.is_integer():
+    whole = value.is_integer()
+    if whole and -_EXACT_DOUBLE < value < _EXACT_DOUBLE:
         return int(value)
     if not SMALLEST <= abs(value) <= LARGEST:
         raise Fault(name, value if sent is None else sent, "number", name=name)
-    return _whole(shortest(value))
+    kept = Decimal(repr(value))  # the fewest digits that give the same double
+    return int(kept) if whole else kept
 
 
 def _whole(value: Decimal) -> int | Decimal:
@@ -94,9 +97,12 @@ def _floats(name: str, field: Field) -> Read:
     choices = {float(value) for value in field.enum}
 
     def read(value: Any) -> int | Decimal:
-        if isinstance(value, bool | str):
+        if value.__class__ is float:
+            nearest: float = value
+        elif isinstance(value, (bool, str)):
             raise _kind(name, field, value)
-        nearest = double(value)
+        else:
+            nearest = double(value)
         if (low is not None and nearest < low) or (high is not None and nearest > high):
             raise _beyond(name, field, value, below=low is not None and nearest < low)
         if choices and nearest not in choices:

@@ -10,19 +10,19 @@ import math
 from base64 import b64decode
 from collections.abc import Mapping
 from decimal import Decimal
-from itertools import repeat
-from operator import getitem
 from typing import Any
+
+import msgspec
 
 from tesseract.errors import DamagedError, InputError
 from tesseract.model import Item, ItemValue
 
 Wire = dict[str, Any]  # {"S": …} and its like
+_to_json = msgspec.json.Encoder().encode
+
 MAX_DIGITS = 38
 MAX_EXPONENT = 125
 MIN_EXPONENT = -130
-REMEMBERED = 16_384  # numbers whose wire form is kept at hand
-SHORT = 20  # characters of such a number
 SMALLEST, LARGEST = 1e-130, math.nextafter(1e126, 0)  # the doubles that a number holds, by magnitude; and zero
 
 
@@ -69,36 +69,25 @@ def number_value(text: str) -> int | Decimal:
     return int(number) if number == number.to_integral_value() else number
 
 
-class _Numbers(dict[int | Decimal, Wire]):
-    """The wire form of numbers, remembered: sensors repeat themselves.
+class Encoded(dict[str, Any]):
+    """A map of values that brings its wire form with it, made by whoever made the map: neither is changed any more.
 
-    Long ones are not kept. Numbers of 38 digits can be chosen so that they all have one hash, which would make every look-up slow;
-    of those that fit `SHORT` no more than some hundred do.
+    `json` is that of its members, as JSON, without the braces around them.
     """
 
-    def __missing__(self, value: int | Decimal) -> Wire:
-        wire = {"N": number_text(value)}
-        if len(wire["N"]) <= SHORT:
-            if len(self) >= REMEMBERED:
-                self.clear()
-            self[value] = wire
-        return wire
+    __slots__ = ("json",)
 
-
-_numbers = _Numbers()
-_NUMBERS = {int, Decimal}
+    json: bytes
 
 
 def to_wire(value: ItemValue) -> Wire:
-    """One value as DynamoDB writes it. Equal numbers may share their wire form: do not change it."""
+    """One value as DynamoDB writes it."""
     kind = value.__class__
     if kind is str:
         return {"S": value}
     if kind is int or kind is Decimal:
-        return _numbers[value]  # type: ignore[index]
+        return {"N": number_text(value)}  # type: ignore[arg-type]
     if isinstance(value, dict):
-        if _NUMBERS.issuperset(map(type, value.values())):  # most maps are a record's fields, and most of those are numbers
-            return {"M": dict(zip(value, map(getitem, repeat(_numbers), value.values())))}
         return {"M": {name: to_wire(part) for name, part in value.items()}}
     if isinstance(value, bool):
         return {"BOOL": value}
@@ -136,8 +125,22 @@ def item_to_wire(item: Mapping[str, Any]) -> Wire:
     return {name: to_wire(value) for name, value in item.items()}
 
 
-def item_from_wire(wire: Mapping[str, Wire]) -> Item:
-    """The inverse of `item_to_wire`."""
+def item_to_json(item: Mapping[str, Any]) -> msgspec.Raw:
+    """A whole item as DynamoDB writes it, as JSON for the body of a call."""
+    wire: Wire = {}
+    for name, value in item.items():
+        kind = value.__class__
+        if kind is str:
+            wire[name] = {"S": value}
+        else:
+            wire[name] = {"M": msgspec.Raw(b"{%b}" % value.json)} if kind is Encoded else to_wire(value)
+    return msgspec.Raw(_to_json(wire))
+
+
+def item_from_wire(wire: Mapping[str, Wire] | msgspec.Raw) -> Item:
+    """The inverse of `item_to_wire` and `item_to_json`."""
+    if isinstance(wire, msgspec.Raw):
+        wire = msgspec.json.decode(wire, type=dict[str, Wire])
     return {name: from_wire(value) for name, value in wire.items()}
 
 
@@ -152,8 +155,9 @@ def _value_bytes(value: Any) -> int:
     if isinstance(value, bool) or value is None:
         return 1
     if isinstance(value, int | Decimal):
-        digits = len(number_text(value).replace("-", "").replace(".", "").strip("0")) or 1
-        return (digits + 1) // 2 + 1 + (1 if value < 0 else 0)
+        text = number_text(value)
+        digits = text.strip("-.0")
+        return (len(digits) - ("." in digits) + 1) // 2 + 1 + (text[0] == "-") if digits else 2
     if isinstance(value, bytes):
         return len(value)
     if isinstance(value, dict):

@@ -14,7 +14,7 @@ from tesseract.errors import BackendError, ConditionFailed, InputError, NotFound
 from tesseract.model import Item
 from tesseract.storage.base import Absent, Before, Condition, Counters, Is, Key, NotAfter
 from tesseract.storage.codec import Wire as WireItem
-from tesseract.storage.codec import item_from_wire, item_to_wire, to_wire
+from tesseract.storage.codec import item_from_wire, item_to_json, to_wire
 from tesseract.storage.wire import THROTTLED, Wire, WireError, pauses
 from tesseract.utils.time_utils import utc_now
 
@@ -126,7 +126,7 @@ class DynamoTable:
 
     def put(self, item: Item, condition: Condition | None = None, until: datetime | None = None) -> None:
         key = (str(item["pk"]), str(item["sk"]))
-        arguments = {"Item": item_to_wire(item), **_expression(condition)}
+        arguments = {"Item": item_to_json(item), **_expression(condition)}
         waits = pauses()
         while until is None or _left(until) > 0:
             try:
@@ -149,7 +149,7 @@ class DynamoTable:
         self._call("DeleteItem", key, Key=_key(key), **_expression(condition))
 
     def _put_batch(self, batch: list[Item], until: datetime | None) -> list[Item]:
-        requests: list[WireItem] = [{"PutRequest": {"Item": item_to_wire(item)}} for item in batch]
+        requests: list[WireItem] = [{"PutRequest": {"Item": item_to_json(item)}} for item in batch]
         waits, started = pauses(), time.monotonic()
         while requests and (until is None or _left(until) > 0):
             try:

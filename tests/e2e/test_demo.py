@@ -192,7 +192,14 @@ def message(site: str, *readings: dict[str, Any], **common: Any) -> bytes:
 
 def test_a_nested_message_of_every_type_comes_back_exact(demo, plant):
     at = ago(hours=3)
-    reading = {"pump": {"id": 7}, "at": at, "flow": {"value": 12.125}, "total": 90071992547409931234, "state": "running", "checked": at}
+    reading = {
+        "pump": {"id": 7},
+        "at": at,
+        "flow": {"value": 12.125},
+        "total": 90071992547409931234,
+        "state": "running",
+        "checked": at,
+    }
     status, answer = demo.post(gzip.compress(message("a#/%☂", reading)), "pumps", **{"content-encoding": "gzip"})
     assert (status, answer) == (200, {"accepted": 1, "rejected": []})
     with demo.here():

@@ -259,3 +259,13 @@ def test_an_answer_fits_what_lambda_returns_whatever_it_quotes(char):
         assert [entry["index"] for entry in body["rejected"]] == list(range(MAX_RECORDS))
         assert {entry["reason"] for entry in body["rejected"]} <= {char * 300, NOT_VALID, NOT_WRITTEN}
         assert len(body["warnings"]) <= IN_FULL
+
+
+def test_half_a_surrogate_pair_spoils_its_own_record_only():
+    world = World()
+    good = json.dumps(reading(1))
+    bad = '{"g": "\\ud800", "t": "2026-01-05T11:00:00Z", "x": 1}'
+    for body in (f"[{good}, {bad} ,{good}]", f'{{"records": [{bad},{good}]}}'):
+        status, answer = world.post(body)
+        assert status == 207
+        assert len(answer["rejected"]) == 1

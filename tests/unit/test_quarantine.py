@@ -588,7 +588,7 @@ def test_the_list_has_an_object_a_line_with_its_reasons(world, ask):
     lines = out.splitlines()
     assert lines[0].split() == ["dataset", "date", "object", "records", "first", "last", "reasons"]
     assert "2 × field 'x' is a number, not text; 1 × the time field 't' is missing" in out
-    assert err == "4 records in 2 objects\n"
+    assert err == "records: 4, objects: 2\n"
     _, out, _ = ask("list", "plant", "--format", "json")
     (row,) = json.loads(out)
     assert row["reasons"] == {"field 'x' is a number, not text": 2, "the time field 't' is missing": 1}
