@@ -10,12 +10,13 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from math import inf
 from operator import attrgetter, getitem, itemgetter
 from typing import Annotated, Any, Literal, Union
 
 import msgspec
 
-from tesseract.config.dataset import Dataset, Field, TimeFormat
+from tesseract.config.dataset import INT64, Dataset, Field, TimeFormat
 from tesseract.config.paths import Steps, parse_path, path_name
 from tesseract.ingestion.rejections import Fault
 from tesseract.ingestion.times import TimeReader
@@ -26,10 +27,11 @@ from tesseract.storage.keys import MAX_GROUP_BYTES, join_group
 
 BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what decoding may raise: bytes need not be UTF-8
 REMEMBERED = 32_768  # values of all fields of a dataset together
+LEAST_REMEMBERED = 64  # of each field
 GROUPS = 4096
 SHORT = 40  # bytes of a decimal's text
 
-_Entry = tuple[str, FieldValue, bytes]  # a field's name, its value, and both in the JSON of an item
+_Entry = tuple[str, FieldValue, str]  # a field's name, its value, and both in the JSON of an item
 _Leaf = tuple[Any, ...]  # the type of a value, and its default where it may be absent
 _NULL = msgspec.Raw(b"null")
 _NEVER = Annotated[int, msgspec.Meta(ge=1, le=0)]  # fits nothing: a record that has such a member needs the slow road
@@ -52,10 +54,10 @@ class FastPath:
         self._decode = msgspec.json.Decoder(_struct("Record", members, dataset.unknown_fields)).decode
         self._get = attrgetter(*(_attribute(steps, place) for steps, place in places.items()))
         self._moment = _moment_of(dataset.time_field, times)
-        self._groups = _Memory(_group if groups > 1 else lambda value: _group((value,)), _Room(GROUPS))
+        self._groups = _Memory(_group if groups > 1 else lambda value: _group((value,)), GROUPS)
         self._group = itemgetter(slice(2, 2 + groups) if groups > 1 else 2)
         self._first = 2 + groups
-        room = _Room(REMEMBERED)
+        room = max(REMEMBERED // max(len(dataset.fields), 1), LEAST_REMEMBERED)
         self._readers = [_remembering(name, field, dataset.time_zone, room) for name, field in dataset.fields.items()]
 
     @staticmethod
@@ -92,36 +94,20 @@ class FastPath:
 def _fields(entries: list[_Entry]) -> Encoded:
     names, values, texts = zip(*entries, strict=True) if entries else ((), (), ())
     fields = Encoded(zip(names, values, strict=True))
-    fields.json = b",".join(texts)
+    fields.json = ",".join(texts).encode()
     return fields
 
 
-class _Room:
-    """How much several memories may hold together. When it is full, all are emptied."""
-
-    def __init__(self, size: int) -> None:
-        self.size, self.used, self.memories = size, 0, list[dict[Any, Any]]()
-
-    def empty(self) -> None:
-        """Forget all."""
-        self.used = 0
-        for memory in self.memories:
-            memory.clear()
-
-
 class _Memory(dict[Any, Any]):
-    """What a function gives for a value, remembered. A fault is not."""
+    """What a function gives for a value, remembered; emptied when it is full. A fault is not remembered."""
 
-    def __init__(self, read: Callable[[Any], Any], room: _Room) -> None:
-        self._read, self._room = read, room
-        room.memories.append(self)
+    def __init__(self, read: Callable[[Any], Any], size: int) -> None:
+        self._read, self._size = read, size
 
     def __missing__(self, value: Any) -> Any:
         found = self._read(value)
-        room = self._room
-        if room.used >= room.size:
-            room.empty()
-        room.used += 1
+        if len(self) >= self._size:
+            self.clear()
         self[value] = found
         return found
 
@@ -136,27 +122,65 @@ class _Each:
         return self._read(value)
 
 
-def _remembering(name: str, field: Field, zone: str, room: _Room) -> _Memory | _Each:
+def _remembering(name: str, field: Field, zone: str, room: int) -> _Memory | _Each:
     """What reads a declared field from what its type lets through: its entry, or None for null."""
     read, encode = reader(name, field, zone), msgspec.json.encode
-    head = encode(name) + b":"
+    head = encode(name).decode() + ":"
+    before = head + '{"N":"'
 
     def entry(value: Any) -> _Entry | None:
         found = read(value)
         if found is None:
             return None
         if found.__class__ is Decimal or found.__class__ is int:
-            return name, found, b'%b{"N":"%b"}' % (head, number_text(found).encode())
-        return name, found, head + encode(to_wire(found))
+            return name, found, f'{before}{number_text(found)}"}}'
+        return name, found, head + encode(to_wire(found)).decode()
 
     if _field_type(field)[0] is msgspec.Raw:
         return _Each(_from_text(entry, room))
     # numbers beyond 64 bits can be chosen so that they collide in a dict
     varied = field.type == "timestamp" or field.wide or (field.type == "string" and not field.enum)
+    if field.type == "float" and not field.enum:
+        return _Memory(_doubles(name, field, before, entry), room)
+    if field.type == "int" and not field.enum and not field.wide:
+        return _Memory(_integers(name, field, before, entry), room)
     return _Each(entry) if varied else _Memory(entry, room)
 
 
-def _from_text(entry: Callable[[Any], Any], room: _Room) -> Callable[[msgspec.Raw], Any]:
+def _integers(name: str, field: Field, before: str, other: Callable[[Any], _Entry | None]) -> Callable[[Any], _Entry | None]:
+    """Reads the integers within the bounds; `other` reads the rest as well."""
+    low = -INT64 if field.min is None else max(-INT64, field.min)
+    high = INT64 - 1 if field.max is None else min(INT64 - 1, field.max)
+    missing = frozenset(value for value in field.missing if not isinstance(value, str))
+
+    def entry(value: Any) -> _Entry | None:
+        if value.__class__ is int and low <= value <= high and value not in missing:
+            return name, value, f'{before}{value}"}}'
+        return other(value)
+
+    return entry
+
+
+def _doubles(name: str, field: Field, before: str, other: Callable[[Any], _Entry | None]) -> Callable[[Any], _Entry | None]:
+    """Reads the doubles that are written without an exponent, most of them; `other` reads the rest as well."""
+    low = -inf if field.min is None else float(field.min)
+    high = inf if field.max is None else float(field.max)
+    missing = frozenset(float(value) for value in field.missing if not isinstance(value, str))
+
+    def entry(value: Any) -> _Entry | None:
+        if value.__class__ is float and low <= value <= high and value not in missing:
+            text = repr(value)
+            if "e" not in text:
+                if text[-2:] != ".0":
+                    return name, Decimal(text), f'{before}{text}"}}'
+                if value:
+                    return name, int(value), f'{before}{text[:-2]}"}}'
+        return other(value)
+
+    return entry
+
+
+def _from_text(entry: Callable[[Any], Any], room: int) -> Callable[[msgspec.Raw], Any]:
     """Reads JSON text, and remembers short ones."""
 
     def decoded(text: bytes) -> Any:
