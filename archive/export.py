@@ -19,6 +19,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     outcome = run(
         stage.catalog,
         stage.exports,
+        stage.backend.live,
         stage.settings(),
         utc_now(),
         force=bool(event.get("force")),

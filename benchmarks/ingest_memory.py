@@ -133,6 +133,9 @@ def _service() -> Any:
         def dataset_names(self) -> list[str]:
             return ["d", "e"]
 
+        def mark_used(self, name: str) -> None:
+            pass
+
     raw, live = DynamoTable(Stub(), "raw"), DynamoTable(Stub(), "live")  # type: ignore[arg-type]
     return Service(Configs(Store(), utc_now), Writer(raw, live, utc_now), MemoryObjects(), utc_now)
 

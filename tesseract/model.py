@@ -27,17 +27,18 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One record of the raw table's stream: `old` and `new` are the images, `created` its approximate creation time.
+    """One record of the raw table's stream: `old` and `new` are the images, `created` its creation time, to the second.
 
     `new` is None where the image could not be read: the change is in quarantine, and its periods must be marked stale.
     """
 
     dataset: str
     group: str
-    valid_time: datetime
+    time: str  # the valid time as the item's sort key has it
+    at: int  # the valid time, µs since 1970
     sequence: str  # as the stream gave it
-    stream: str  # label of the stream
-    created: datetime
+    watermark: str  # its place in the stream as `label/sequence`, padded: text order is the order of the numbers
+    created: int  # seconds since 1970
     old: RawImage | None
     new: RawImage | None
 

@@ -17,6 +17,7 @@ Say = Callable[[str], None]
 Call = Callable[[str, str, dict[str, Any]], dict[str, Any]]
 PATIENCE = timedelta(minutes=1)  # how long we wait for a window to become possible; beyond, we say when
 POLL = 0.5
+AGAIN = timedelta(seconds=10)  # until a window that holds more than the last one is worth its export
 NUDGE = timedelta(seconds=20)  # how often `collect` is asked to look, should the S3 event have been lost
 
 
@@ -27,18 +28,19 @@ def export_now(
     *,
     covering: datetime | None = None,
     timeout: timedelta = timedelta(hours=1),
+    patience: timedelta = PATIENCE,
     call: Call = invoke,
     clock: Callable[[], datetime] = utc_now,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Window:
     """Open an export window, wait until it and all before it are committed, then let snapshots and metadata follow.
 
-    The window covers every write before `covering`; without one, every write before the call where that takes less than a minute
+    The window covers every write before `covering`; without one, every write before the call where that takes less than `patience`
     (AWS exports nothing of the last minutes). Returns the window, whose `end` is the write time reached. Raises InputError where a
-    window is possible only later, BackendError where a function fails or `timeout` passes.
+    window is possible only after `patience`, BackendError where a function fails or `timeout` passes.
     """
     deadline = clock() + timeout
-    window_id = _open(stage, say, covering, deadline, call, clock, sleep)
+    window_id = _open(stage, say, covering, deadline, patience, call, clock, sleep)
     say(f"window {window_id}: exporting")
     window = _wait(stage, catalog, window_id, say, deadline, call, clock, sleep)
     say("snapshots of aggregate levels")
@@ -46,6 +48,38 @@ def export_now(
     say("metadata")
     call(stage, "metadata", {})
     return window
+
+
+def repair_now(
+    stage: str,
+    catalog: Catalog,
+    waiting: Callable[[], int],
+    say: Say = lambda _: None,
+    *,
+    covering: datetime,
+    timeout: timedelta = timedelta(hours=1),
+    call: Call = invoke,
+    clock: Callable[[], datetime] = utc_now,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """Export until `waiting`, the number of marks whose repair is on the worklist, is 0 or `timeout` passes; returns it.
+
+    A repair needs a window that ends after the mark, made before `covering`, and after the last change of the item; a function that
+    ends before its work does is called again.
+    """
+    deadline = clock() + timeout
+    while left := waiting():
+        say(f"periods to be computed: {left:,}")
+        rest = deadline - clock()
+        if rest <= timedelta(0):
+            break
+        export_now(stage, catalog, say, covering=covering, timeout=rest, patience=rest, call=call, clock=clock, sleep=sleep)
+        while 0 < (after := waiting()) < left:
+            left = after
+            say(f"periods to be computed: {left:,}")
+            call(stage, "snapshot", {})
+        covering = clock() + AGAIN  # what is left has changed meanwhile
+    return left
 
 
 def compact_now(stage: str, dataset: str | None = None, call: Call = invoke) -> list[dict[str, Any]]:
@@ -60,6 +94,7 @@ def _open(
     say: Say,
     covering: datetime | None,
     deadline: datetime,
+    patience: timedelta,
     call: Call,
     clock: Callable[[], datetime],
     sleep: Callable[[float], None],
@@ -75,10 +110,10 @@ def _open(
             continue
         possible = from_iso(answer["next_possible"])
         wait = possible - clock()
-        if wait > PATIENCE and covering is None and wanted is not None:
+        if wait > patience and covering is None and wanted is not None:
             wanted = None  # take what AWS can export already
             continue
-        if wait > PATIENCE:
+        if wait > patience:
             raise InputError(f"an export window is possible from {iso_seconds(possible)} on", hint="try again then")
         say(f"the next window is possible in {max(wait.total_seconds(), 0):.0f} s")
         sleep(max(wait.total_seconds(), POLL))

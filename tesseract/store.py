@@ -148,7 +148,7 @@ class Store:
         from tesseract.query.latest import Latest
 
         config = self.dataset(dataset)
-        latest = Latest(self.backend.live, self._lookup, lambda: self._engine)
+        latest = Latest(self.backend.live, self.catalog, self._lookup, lambda: self._engine)
         if group is None:
             return latest.all(config, self._clock())
         return [latest.one(config, group_key(config, group), self._clock())]

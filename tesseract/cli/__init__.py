@@ -18,8 +18,10 @@ from tesseract.cli.config import config_app
 from tesseract.cli.data import register
 from tesseract.cli.infer import infer
 from tesseract.cli.ingest import ingest
+from tesseract.cli.live import register as register_live
 from tesseract.cli.local import local_app
 from tesseract.cli.quarantine import quarantine_app
+from tesseract.cli.watch import register as register_watch
 from tesseract.errors import InputError, TesseractError
 
 app = typer.Typer(
@@ -34,6 +36,8 @@ config_app.command()(infer)
 app.add_typer(config_app)
 app.command()(ingest)
 register(app)
+register_live(app)
+register_watch(app)
 app.add_typer(local_app)
 
 app.add_typer(archive_app, name="archive")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tesseract.cli.common import Format, Stage, note, open_store, say, thousands
+from tesseract.cli.common import Format, Stage, age, open_store, say, spinner, thousands
 from tesseract.utils.time_utils import from_micros, iso_seconds, utc_now
 
 if TYPE_CHECKING:
@@ -41,7 +38,7 @@ def status(dataset: Name = None, stage: Stage = None, form: Format = None) -> No
             "to": iso_seconds(from_micros(window.end)),
             "files": window.files,
             "rows": window.items,
-            "age": _age(now - from_micros(window.end)),
+            "age": age(now - from_micros(window.end)),
         }
         for window in windows[-SHOWN:]
     ]
@@ -64,7 +61,7 @@ def export(
 
     store = open_store(stage)
     _datasets(store.catalog, dataset)
-    with _spinner() as progress:
+    with spinner() as progress:
         window = export_now(store.stage, store.catalog, progress, timeout=timedelta(seconds=timeout))
     say(f"archived {thousands(window.items)} items in {thousands(window.files)} files; every write before {reached(window)} is in")
 
@@ -77,7 +74,7 @@ def compact(dataset: Name = None, stage: Stage = None, form: Format = None) -> N
 
     store = open_store(stage)
     _datasets(store.catalog, dataset)
-    with _spinner() as progress:
+    with spinner() as progress:
         progress("merging")
         merges = compact_now(store.stage, dataset)
     if form is None and not merges:
@@ -113,38 +110,4 @@ def _lag(through: int, now: datetime) -> str:
     if not through:
         return "nothing yet"
     moment = from_micros(through)
-    return f"{iso_seconds(moment)}, {_age(now - moment)} behind"
-
-
-def _age(length: timedelta) -> str:
-    """`2d 3h`, `4m 5s`: the two largest units."""
-    left = max(int(length.total_seconds()), 0)
-    parts: list[str] = []
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        if count or parts or unit == "s":
-            parts.append(f"{count}{unit}")
-    return " ".join(parts[:2])
-
-
-@contextmanager
-def _spinner() -> Iterator[Callable[[str], None]]:
-    """Says what is going on: a spinner on a terminal, a line on stderr for each new thing elsewhere."""
-    if not sys.stderr.isatty():
-        yield _once(note)
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("asking the stage") as shown:
-        yield shown.update
-
-
-def _once(write: Callable[[str], None]) -> Callable[[str], None]:
-    last = [""]
-
-    def tell(text: str) -> None:
-        if text != last[0]:
-            last[0] = text
-            write(text)
-
-    return tell
+    return f"{iso_seconds(moment)}, {age(now - moment)} behind"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,3 +40,37 @@ def note(text: str) -> None:
 def thousands(number: int) -> str:
     """`26,115`."""
     return f"{number:,}"
+
+
+def age(length: timedelta) -> str:
+    """`2d 3h`, `4m 5s`: the two largest units."""
+    left = max(int(length.total_seconds()), 0)
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or parts or unit == "s":
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])
+
+
+@contextmanager
+def spinner() -> Iterator[Callable[[str], None]]:
+    """Says what is going on: a spinner on a terminal, a line on stderr for each new thing elsewhere."""
+    if not sys.stderr.isatty():
+        yield _once(note)
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("asking the stage") as shown:
+        yield shown.update
+
+
+def _once(write: Callable[[str], None]) -> Callable[[str], None]:
+    last = [""]
+
+    def tell(text: str) -> None:
+        if text != last[0]:
+            last[0] = text
+            write(text)
+
+    return tell

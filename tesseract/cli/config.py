@@ -152,7 +152,8 @@ def _plans(store: Store, wanted: Sequence[Dataset]) -> list[Plan]:
     from tesseract.utils.time_utils import utc_now
 
     store.datasets()  # says so where there is no such stage
-    return [manager.plan(store.catalog.versions(dataset.name), dataset, utc_now()) for dataset in wanted]
+    catalog, now = store.catalog, utc_now()
+    return [manager.plan(catalog.versions(dataset.name), dataset, now, catalog.unused(dataset.name)) for dataset in wanted]
 
 
 def _fail(faults: Sequence[str]) -> NoReturn:

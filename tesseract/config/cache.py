@@ -22,6 +22,9 @@ class ConfigReader(Protocol):
     def dataset(self, name: str, version: int | None = None) -> Dataset | None:
         """One version, the newest by default. Raises DamagedError where it does not decode."""
 
+    def mark_used(self, name: str) -> None:
+        """Say that a record of a dataset is about to come."""
+
 
 class Configs:
     """The configurations of a stage. An unknown name is never answered from the cache, and nor is a damaged one."""
@@ -31,6 +34,7 @@ class Configs:
         self._clock = clock
         self._cache: dict[str, tuple[datetime, Dataset]] = {}
         self._before: dict[tuple[str, int], Dataset] = {}
+        self._used: set[str] = set()
 
     def get(self, name: str, at_least: int = 0) -> Dataset:
         """The newest version of a dataset as of 60 s ago or later, and at least version `at_least`.
@@ -43,6 +47,17 @@ class Configs:
     def refresh(self, name: str) -> Dataset:
         """The newest version, read afresh unless the cached copy is younger than a second. Raises as `get` does."""
         return self._cached(name, FRESH) or self._read(name)
+
+    def use(self, name: str) -> Dataset:
+        """`get` for who is about to write records: they are made for this version, or for one before it.
+
+        Before the process's first write of a dataset it is marked as used, and only then read, afresh. See storage.configurations.
+        """
+        if name not in self._used:
+            self._store.mark_used(name)
+            self._read(name)
+            self._used.add(name)  # last: another thread must not write on the strength of a read that was before the mark
+        return self.get(name)
 
     def before(self, dataset: Dataset) -> Dataset | None:
         """The version before `dataset`, None of the first. Versions never change, so it is read once."""

@@ -1,8 +1,8 @@
 """What a change of a configuration means for the records that are stored: a verdict per change, and why. Pure.
 
-A change is `compatible` where everything stored reads as the new version says at once; it `needs backfill` where aggregate levels
-begin a new life, whose earlier periods readers compute from raw records; it is `refused` where stored records would come to mean
-something else. The reasons are in docs/decisions.
+A change is `compatible` where everything stored reads as the new version says at once; it `needs backfill` where the stored numbers
+of aggregate levels lack something, so that readers compute earlier periods from raw records; it is `refused` where stored records
+would come to mean something else. The reasons are in docs/decisions.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from tesseract.config.dataset import Dataset, Field, Level
-from tesseract.config.lives import begins_anew, may_hold
+from tesseract.config.lives import Gains, gains, may_hold
 from tesseract.config.tiers import MERGED_LEVELS
 
 Verdict = Literal["compatible", "needs backfill", "refused"]
@@ -22,6 +22,7 @@ NEW_DATASET = "give the new meaning a new dataset name"
 NEW_FIELD = "give the new meaning a new field name"
 MERGED = "it is merged from finer levels or raw records when it is read; nothing is stored of it"
 INCOMING = "it concerns new records only; what is stored stays as it is"
+UNUSED = "no record has come yet: it has all of them"
 
 # setting → why its change is compatible
 COMPATIBLE_SETTINGS = {
@@ -70,15 +71,18 @@ class Change(NamedTuple):
         return f"{self.setting}: {self.how}"
 
 
-def compare(versions: Sequence[Dataset], wanted: Dataset) -> tuple[Change, ...]:
-    """What is different in `wanted` from the last of `versions` (all there were, oldest first, at least one)."""
+def compare(versions: Sequence[Dataset], wanted: Dataset, unused: bool = False) -> tuple[Change, ...]:
+    """What is different in `wanted` from the last of `versions` (all there were, oldest first, at least one).
+
+    Of a dataset `unused` no record is stored, so that no level lacks anything.
+    """
     old = versions[-1]
-    reborn = begins_anew(versions, wanted)
+    gained = Gains({}, frozenset()) if unused else gains(versions, wanted)
     return (
         *_settings(old, wanted),
-        *_unknown_fields(versions, wanted, reborn),
-        *_fields(versions, wanted, reborn),
-        *_levels(old, wanted, reborn),
+        *_unknown_fields(versions, wanted, gained),
+        *_fields(versions, wanted, gained),
+        *_levels(old, wanted, gained, unused),
     )
 
 
@@ -106,19 +110,20 @@ def _revisions(old: Dataset, wanted: Dataset) -> Change:
     return Change("revisions", how, COMPATIBLE, "the order is the same; replaced revisions are no longer kept from now on")
 
 
-def _unknown_fields(versions: Sequence[Dataset], wanted: Dataset, reborn: frozenset[str]) -> Iterator[Change]:
+def _unknown_fields(versions: Sequence[Dataset], wanted: Dataset, gained: Gains) -> Iterator[Change]:
     old = versions[-1]
     if old.unknown_fields == wanted.unknown_fields:
         return
     how = f"{old.unknown_fields} → {wanted.unknown_fields}"
-    names = sorted(name for name in reborn if "*" in _wants(wanted, name))
+    anew = sorted(name for name in gained.anew if "*" in _wants(wanted, name))
+    lacking = sorted(name for name in gained.fields if "*" in _wants(wanted, name))
     if wanted.unknown_fields != "keep":
         hidden = "undeclared values that are stored stay, and are hidden" if old.unknown_fields == "keep" else INCOMING
         yield Change("unknown_fields", how, COMPATIBLE, hidden)
     elif not may_hold(versions, wanted, None):
         yield Change("unknown_fields", how, COMPATIBLE, "undeclared values are kept from now on")
-    elif names:
-        why = f"values that no field declares any more are shown again, and {_anew(names)}"
+    elif anew or lacking:
+        why = f"values that no field declares any more are shown again; {_lack(anew, lacking, 'them')}"
         yield Change("unknown_fields", how, BACKFILL, why)
     else:
         yield Change("unknown_fields", how, COMPATIBLE, "undeclared values are kept from now on; stored ones are shown again")
@@ -133,13 +138,13 @@ def _wants(dataset: Dataset, name: str) -> set[str]:
 # fields -----------------------------------------------------------------------------------------------------------------
 
 
-def _fields(versions: Sequence[Dataset], wanted: Dataset, reborn: frozenset[str]) -> Iterator[Change]:
+def _fields(versions: Sequence[Dataset], wanted: Dataset, gained: Gains) -> Iterator[Change]:
     old = versions[-1]
     for name, field in wanted.fields.items():
         if name in old.fields:
             yield from _field(name, old.fields[name], field)
         else:
-            yield _added(versions, wanted, name, reborn)
+            yield _added(versions, wanted, name, gained)
     for name in old.fields:
         if name not in wanted.fields:
             yield _removed(wanted, name)
@@ -159,7 +164,7 @@ def _field(name: str, old: Field, new: Field) -> Iterator[Change]:
             yield Change(f"fields.{name}.{setting}", f"{_text(before)} → {_text(after)}", COMPATIBLE, why)
 
 
-def _added(versions: Sequence[Dataset], wanted: Dataset, name: str, reborn: frozenset[str]) -> Change:
+def _added(versions: Sequence[Dataset], wanted: Dataset, name: str, gained: Gains) -> Change:
     setting, field = f"fields.{name}", wanted.fields[name]
     how = f"added, {kind(field)}"
     former = next((version for version in reversed(versions) if name in version.fields), None)
@@ -173,10 +178,11 @@ def _added(versions: Sequence[Dataset], wanted: Dataset, name: str, reborn: froz
     shown = "values that earlier records hold are shown"
     if any(version.unknown_fields == "keep" for version in versions):
         shown += f", and one that is not of type {kind(field)} reads as null"
-    names = [level for level in sorted(reborn) if field.numeric and _shows(wanted, level, name)]
-    if not names:
+    anew = [level for level in sorted(gained.anew) if field.numeric and _shows(wanted, level, name)]
+    lacking = [level for level, fields in sorted(gained.fields.items()) if name in fields]
+    if not anew and not lacking:
         return Change(setting, how, COMPATIBLE, shown)
-    return Change(setting, how, BACKFILL, f"{shown}; {_anew(names)}")
+    return Change(setting, how, BACKFILL, f"{shown}; {_lack(anew, lacking, 'it')}")
 
 
 def _shows(dataset: Dataset, level: str, field: str) -> bool:
@@ -228,20 +234,26 @@ def _widened(old: Field, new: Field) -> str:
 # levels -----------------------------------------------------------------------------------------------------------------
 
 
-def _levels(old: Dataset, wanted: Dataset, reborn: frozenset[str]) -> Iterator[Change]:
+def _levels(old: Dataset, wanted: Dataset, gained: Gains, unused: bool) -> Iterator[Change]:
     for level in wanted.levels:
         before = old.level(level.name)
         setting = f"aggregations.{level.name}"
         if before is None and level.name in MERGED_LEVELS:
             yield Change(setting, "added", COMPATIBLE, MERGED)
         elif before is None:
-            yield Change(setting, "added", BACKFILL, _anew([level.name]))
+            yield (
+                Change(setting, "added", COMPATIBLE, UNUSED) if unused else Change(setting, "added", BACKFILL, _lack([level.name]))
+            )
         elif before.stats != level.stats:
             how = f"{_statistics(before)} → {_statistics(level)}"
-            if level.name in reborn:
-                yield Change(setting, how, BACKFILL, f"stored periods lack statistics that are new: {_anew([level.name])}")
+            if level.name in gained.anew:
+                yield Change(setting, how, BACKFILL, f"stored periods lack statistics that are new: {_lack([level.name])}")
+            elif level.name in gained.fields:
+                fields = " and ".join(sorted(gained.fields[level.name]))
+                why = f"stored periods lack statistics that are new: {_lack((), [level.name], fields)}"
+                yield Change(setting, how, BACKFILL, why)
             else:
-                enough = "stored periods have every statistic that it shows"
+                enough = UNUSED if unused else "stored periods have every statistic that it shows"
                 yield Change(setting, how, COMPATIBLE, MERGED if level.name in MERGED_LEVELS else enough)
     for level in old.levels:
         if wanted.level(level.name) is None:
@@ -250,10 +262,15 @@ def _levels(old: Dataset, wanted: Dataset, reborn: frozenset[str]) -> Iterator[C
             yield Change(f"aggregations.{level.name}", "removed", COMPATIBLE, why)
 
 
-def _anew(levels: Sequence[str]) -> str:
-    names = " and ".join(levels)
-    begin = f"levels {names} start" if len(levels) > 1 else f"level {names} starts"
-    return f"{begin} anew, earlier periods are computed from raw records when they are read"
+def _lack(anew: Sequence[str], lacking: Sequence[str] = (), what: str = "") -> str:
+    """What becomes of levels that begin a new life, and of those whose stored numbers lack `what`."""
+    said = [f"{_named(anew)} {'start' if len(anew) > 1 else 'starts'} anew"] if anew else []
+    said += [f"{_named(lacking)} {'have' if len(lacking) > 1 else 'has'} {what} from now on"] if lacking else []
+    return f"{' and '.join(said)}, earlier periods are computed from raw records when they are read"
+
+
+def _named(levels: Sequence[str]) -> str:
+    return f"level{'s' if len(levels) > 1 else ''} {' and '.join(levels)}"
 
 
 def _statistics(level: Level) -> str:

@@ -50,11 +50,15 @@ class Level(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `stats` maps a statistic to its fields; an empty tuple means every numeric field. `live_from` (µs since 1970) is None for a
     level that was there before the first record; an item with another value belongs to another life of the level.
+
+    `since` (field → µs since 1970) has the fields that the level got later, or got a statistic of, while earlier records may hold
+    values: the periods that began by then lack that field, unless their numbers were recomputed since.
     """
 
     name: str
     stats: dict[str, tuple[str, ...]]
     live_from: int | None = None
+    since: dict[str, int] = {}
 
     def wanted(self, field: str) -> tuple[str, ...]:
         """The statistics shown for `field`, in the order of STATS."""
@@ -69,6 +73,22 @@ class Level(msgspec.Struct, frozen=True, omit_defaults=True):
     def live_since(self) -> datetime | None:
         """`live_from` as a moment."""
         return None if self.live_from is None else from_micros(self.live_from)
+
+    def lacks(self, start: int, fields_from: int | None = None) -> frozenset[str]:
+        """The fields that the stored numbers of the period that starts at `start` (µs) lack.
+
+        `fields_from` is what they say of themselves: a recomputation took in all fields that the level had before that moment (µs).
+        """
+        bound = start if fields_from is None else max(start, fields_from)
+        return frozenset(name for name, moment in self.since.items() if moment >= bound)
+
+    def fields_from(self, start: int) -> int | None:
+        """What numbers with all fields say of themselves, recomputed for the period that starts at `start` (µs).
+
+        None where the period has them all anyway.
+        """
+        after = max(self.since.values()) + 1 if self.since else start
+        return after if after > start else None
 
 
 class Dataset(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,29 +1,53 @@
-"""When an aggregate level begins a new life: its stored numbers lack what the new version shows. Pure.
+"""What the stored numbers of an aggregate level lack of what a new version shows: fields, or all of them. Pure.
 
-A life is named by its `live_from`. Items and segments of another life are not read: readers compute those periods from raw records.
+Fields that can be named get a moment of their own (`Level.since`): earlier periods lack them, and only them. Else the level begins
+a new life, named by its `live_from`: items and segments of another life are not read. Readers compute what is lacking from raw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from tesseract.config.dataset import Dataset, Level
 from tesseract.config.tiers import MERGED_LEVELS
 
 
-def begins_anew(versions: Sequence[Dataset], wanted: Dataset) -> frozenset[str]:
-    """The kept levels whose stored numbers lack what the new version shows: statistics of values that earlier records may hold.
+class Gains(NamedTuple):
+    """What the kept levels show that their stored numbers lack, though earlier records may hold it.
 
-    A merged level stores nothing: it has no life of its own.
+    `fields`: level → fields; `anew`: the levels of which no version can name the fields, since any undeclared one was kept.
     """
+
+    fields: dict[str, frozenset[str]]
+    anew: frozenset[str]
+
+
+def gains(versions: Sequence[Dataset], wanted: Dataset) -> Gains:
+    """What the levels of `wanted` lack, which follows on `versions`. A merged level stores nothing: it lacks nothing."""
     old = versions[-1]
-    own = [level for level in wanted.levels if level.name not in MERGED_LEVELS]
-    kept = [(before, level) for level in own if (before := old.level(level.name)) is not None]
-    return frozenset(
-        level.name
-        for before, level in kept
-        if any(may_hold(versions, wanted, name) for name, *_ in _coverage(wanted, level) - _coverage(old, before))
-    )
+    loose = any(version.unknown_fields == "keep" for version in versions)
+    former = {name for version in versions for name, field in version.fields.items() if field.numeric} - set(wanted.fields)
+    fields, anew = {}, set()
+    for level in wanted.levels:
+        before = old.level(level.name)
+        if before is None or level.name in MERGED_LEVELS:
+            continue
+        names = {name for name, *_ in _coverage(wanted, level) - _coverage(old, before)}
+        if None in names and loose:
+            anew.add(level.name)
+            continue
+        named = {name for name in names if name is not None and may_hold(versions, wanted, name)}
+        found = frozenset(named | former if None in names else named)
+        if found:
+            fields[level.name] = found
+    return Gains(fields, frozenset(anew))
+
+
+def kept_since(dataset: Dataset, level: Level, since: Mapping[str, int]) -> dict[str, int]:
+    """Those of `since` that a level still shows: a field that comes back is added again."""
+    shown = {name for name, *_ in _coverage(dataset, level)}
+    return dict(since) if None in shown else {name: moment for name, moment in since.items() if name in shown}
 
 
 def _coverage(dataset: Dataset, level: Level) -> set[tuple[str | None, bool, str]]:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tesseract.config.cache import CACHE, ConfigReader
 from tesseract.config.changes import BACKFILL, REFUSED, Change, compare
 from tesseract.config.dataset import STATS, Dataset, Level, encode_dataset
-from tesseract.config.lives import begins_anew
+from tesseract.config.lives import Gains, gains, kept_since
 from tesseract.config.tiers import MERGED_LEVELS, UNITS
 from tesseract.errors import ConditionFailed, ConfigError, NotFoundError
 from tesseract.utils.time_utils import to_micros
@@ -29,8 +29,11 @@ class ConfigStore(ConfigReader, Protocol):
     def versions(self, name: str) -> list[Dataset]:
         """All versions of a dataset, oldest first; none where it does not exist."""
 
-    def put_dataset(self, dataset: Dataset, now: datetime) -> None:
-        """Add a version. Raises ConditionFailed where it exists."""
+    def unused(self, name: str) -> bool:
+        """Whether no record of a dataset can have come yet."""
+
+    def put_dataset(self, dataset: Dataset, now: datetime, unused: bool = False) -> None:
+        """Add a version. Raises ConditionFailed where it exists, or, if it is for a dataset `unused`, where a record may come."""
 
     def publish(self, name: str) -> None:
         """Bring the copies in the bucket up to date. Doing it again changes nothing."""
@@ -40,7 +43,7 @@ class ConfigStore(ConfigReader, Protocol):
 class Plan:
     """What applying a configuration would do: the version that it would become, and every change with its verdict."""
 
-    dataset: Dataset  # with version, live_from and shortest_ttl_hours set
+    dataset: Dataset  # with version, live_from, since and shortest_ttl_hours set
     before: Dataset | None
     changes: tuple[Change, ...] = ()
     faults: tuple[str, ...] = ()  # why there can be no such dataset at all
@@ -62,11 +65,12 @@ class Plan:
         return self.faults + tuple(f"{change} is refused: {change.why}" for change in self.changes if change.verdict == REFUSED)
 
 
-def plan(versions: Sequence[Dataset], wanted: Dataset, now: datetime) -> Plan:
+def plan(versions: Sequence[Dataset], wanted: Dataset, now: datetime, unused: bool = False) -> Plan:
     """How `wanted` follows on `versions`, all there are, oldest first. Pure; the version is one more where something changes.
 
-    A level that is added, or that shows what its stored numbers lack, begins a new life: it counts from when every writer knows
-    of it (60 s of cache, and a margin) and every record that may already be there, stamped ahead of the clock, has passed.
+    A level that is added begins a life, and a field of a level that its stored numbers lack has its moment: they count from when
+    every writer knows of them (60 s of cache, and a margin) and every record that may already be there, stamped ahead of the clock,
+    has passed. Where the dataset is `unused` no record is there, and they count from the first one on.
     """
     old = versions[-1] if versions else None
     shortest = min((version.buffer_ttl_hours for version in (*versions, wanted)), default=0)
@@ -74,22 +78,26 @@ def plan(versions: Sequence[Dataset], wanted: Dataset, now: datetime) -> Plan:
     if old is None:
         faults = (f"the name {RESERVED!r} is taken: give the dataset another",) if wanted.name == RESERVED else ()
         return Plan(replace(plain, version=1), None, (), faults)
-    changes = compare(versions, wanted)
-    horizon = max(version.max_future_seconds for version in (*versions, wanted))
-    live_from = to_micros(now + CACHE + MARGIN + timedelta(seconds=horizon))
-    reborn = begins_anew(versions, wanted)
-    kept = {level.name: level for level in old.levels if level.name not in reborn}
-    levels = tuple(_next_level(kept.get(level.name), level, live_from) for level in plain.levels)
+    changes = compare(versions, wanted, unused)
+    levels = plain.levels
+    if not unused:
+        horizon = max(version.max_future_seconds for version in (*versions, wanted))
+        moment = to_micros(now + CACHE + MARGIN + timedelta(seconds=horizon))
+        gained = gains(versions, wanted)
+        levels = tuple(_next_level(old.level(level.name), level, plain, gained, moment) for level in levels)
     refused = any(change.verdict == REFUSED for change in changes)
     version = old.version + 1 if changes and not refused else old.version
     return Plan(replace(plain, version=version, levels=levels), old, changes)
 
 
-def _next_level(old: Level | None, wanted: Level, live_from: int) -> Level:
+def _next_level(old: Level | None, wanted: Level, dataset: Dataset, gained: Gains, moment: int) -> Level:
     """A level keeps its life; one that is added, also one that was there before, begins a new one. A merged level has none."""
     if wanted.name in MERGED_LEVELS:
         return wanted
-    return replace(wanted, live_from=live_from if old is None else old.live_from)
+    if old is None or wanted.name in gained.anew:
+        return replace(wanted, live_from=moment)
+    since = kept_since(dataset, wanted, old.since) | dict.fromkeys(sorted(gained.fields.get(wanted.name, ())), moment)
+    return replace(wanted, live_from=old.live_from, since=since)
 
 
 def apply(store: ConfigStore, wanted: Dataset, now: datetime, by: str = "") -> Plan:
@@ -98,23 +106,30 @@ def apply(store: ConfigStore, wanted: Dataset, now: datetime, by: str = "") -> P
     A configuration that is in force already is only published again, where the bucket's copy is behind. Raises ConfigError on a
     refusal, and where somebody else applied at the same time; nothing is written then.
     """
-    planned = plan(store.versions(wanted.name), wanted, now)
+    unused = store.unused(wanted.name)
+    planned = plan(store.versions(wanted.name), wanted, now, unused)
     if planned.refusals:
         raise ConfigError(f"dataset {wanted.name}: {'; '.join(planned.refusals)}", planned.refusals)
     if planned.verdict != "unchanged":
         planned = Plan(replace(planned.dataset, applied_at=to_micros(now), applied_by=by), planned.before, planned.changes)
-        _put(store, planned.dataset, now)
+        if not _put(store, planned.dataset, now, unused or planned.before is None):
+            return apply(store, wanted, now, by)
     store.publish(wanted.name)
     return planned
 
 
-def _put(store: ConfigStore, dataset: Dataset, now: datetime) -> None:
+def _put(store: ConfigStore, dataset: Dataset, now: datetime, unused: bool) -> bool:
+    """Whether the version is there; False where the first record came first: plan again, for a dataset in use it is another one."""
     try:
         # two people apply at once: both planned version n+1, the second put finds it there
-        store.put_dataset(dataset, now)
+        store.put_dataset(dataset, now, unused)
+        return True
     except ConditionFailed as error:
-        if store.dataset(dataset.name, dataset.version) == dataset:
-            return  # our own: its answer was lost, and the put was sent again
+        found = store.dataset(dataset.name, dataset.version)
+        if found == dataset:
+            return True  # our own: its answer was lost, and the put was sent again
+        if found is None:
+            return False
         fault = f"somebody applied version {dataset.version} at the same time, and this was not applied: look, and apply again"
         raise ConfigError(f"dataset {dataset.name}: {fault}", (fault,)) from error
 

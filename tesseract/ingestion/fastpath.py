@@ -1,7 +1,6 @@
-"""The fast road of the validator: one msgspec type per dataset version, no reflection per record.
+"""The fast road of the validator: one msgspec type and one function per dataset version, no reflection per record.
 
-Sensors repeat themselves, so what a value becomes is remembered, its form in the table included: each field is read through a dict
-from the value to the entry that it makes, and only a value that is not in it runs Python. The dicts are emptied when they are full.
+The function takes each field's value from the type's instance to its entry (see `entries`), the form in the table included.
 """
 
 from __future__ import annotations
@@ -9,29 +8,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from decimal import Decimal
-from math import inf
-from operator import attrgetter, getitem, itemgetter
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, Union, cast
 
 import msgspec
 
-from tesseract.config.dataset import INT64, Dataset, Field, TimeFormat
+from tesseract.config.dataset import Dataset, Field, TimeFormat
 from tesseract.config.paths import Steps, parse_path, path_name
+from tesseract.ingestion.entries import Make, Memory, entries
 from tesseract.ingestion.rejections import Fault
 from tesseract.ingestion.times import TimeReader
-from tesseract.ingestion.values import exact, reader
-from tesseract.model import FieldValue, Record
-from tesseract.storage.codec import Encoded, number_text, to_wire
+from tesseract.ingestion.values import exact
+from tesseract.model import Record
+from tesseract.storage.codec import Encoded
 from tesseract.storage.keys import MAX_GROUP_BYTES, join_group
 
 BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what decoding may raise: bytes need not be UTF-8
-REMEMBERED = 32_768  # values of all fields of a dataset together
-LEAST_REMEMBERED = 64  # of each field
 GROUPS = 4096
-SHORT = 40  # bytes of a decimal's text
 
-_Entry = tuple[str, FieldValue, str]  # a field's name, its value, and both in the JSON of an item
+_Read = Callable[[bytes | msgspec.Raw, datetime], Record | None]
 _Leaf = tuple[Any, ...]  # the type of a value, and its default where it may be absent
 _NULL = msgspec.Raw(b"null")
 _NEVER = Annotated[int, msgspec.Meta(ge=1, le=0)]  # fits nothing: a record that has such a member needs the slow road
@@ -41,7 +35,7 @@ _UNNAMED = re.compile(r'["\\\x00-\x1f]')  # what a name in a msgspec type cannot
 
 
 class FastPath:
-    """Reads a record that is as declared; answers None for any other, never a reason."""
+    """`read(line, limit)` gives a record that is as declared, and None for any other: the slow road must look at that one."""
 
     def __init__(self, dataset: Dataset, times: TimeReader) -> None:
         groups = len(dataset.group_by)
@@ -52,13 +46,17 @@ class FastPath:
         places = {steps: f"x{index}" for index, steps in enumerate(leaves)}
         members = {steps: (places[steps], *leaf) for steps, leaf in leaves.items()}
         self._decode = msgspec.json.Decoder(_struct("Record", members, dataset.unknown_fields)).decode
-        self._get = attrgetter(*(_attribute(steps, place) for steps, place in places.items()))
-        self._moment = _moment_of(dataset.time_field, times)
-        self._groups = _Memory(_group if groups > 1 else lambda value: _group((value,)), GROUPS)
-        self._group = itemgetter(slice(2, 2 + groups) if groups > 1 else 2)
-        self._first = 2 + groups
-        room = max(REMEMBERED // max(len(dataset.fields), 1), LEAST_REMEMBERED)
-        self._readers = [_remembering(name, field, dataset.time_zone, room) for name, field in dataset.fields.items()]
+        texts = {name for name, field in dataset.fields.items() if _field_type(field)[0] is msgspec.Raw}
+        names = {
+            "decode": self._decode,
+            "moment": _moment_of(dataset.time_field, times),
+            "groups": Memory(_group if groups > 1 else lambda value: _group((value,)), GROUPS),
+            "faults": (*BAD_JSON, Fault, OverflowError),
+            "Encoded": Encoded,
+            "Record": Record,
+        }
+        spots = [_attribute(steps, place) for steps, place in places.items()]
+        self.read = _reading(dataset, spots, entries(dataset, texts), names)
 
     @staticmethod
     def serves(dataset: Dataset) -> bool:
@@ -76,126 +74,39 @@ class FastPath:
             and not any(other.startswith(name + ".") for name in names for other in names)
         )
 
-    def read(self, line: bytes | msgspec.Raw, limit: datetime) -> Record | None:
-        """One record, or None where the slow road must look."""
-        try:
-            values = self._get(self._decode(line))
-            valid_time = self._moment(values[0])
-            ref_time = self._moment(values[1])
-            if valid_time is None or valid_time > limit:
-                return None
-            group = self._groups[self._group(values)]
-            entries = [*filter(None, map(getitem, self._readers, values[self._first :]))]
-        except (*BAD_JSON, Fault, OverflowError):
-            return None
-        return Record(group, valid_time, ref_time, _fields(entries))
 
+def _reading(dataset: Dataset, spots: list[str], readers: list[Memory | Make], names: dict[str, Any]) -> _Read:
+    """The function that reads a record, written for this dataset: a loop over its fields would take twice the time.
 
-def _fields(entries: list[_Entry]) -> Encoded:
-    names, values, texts = zip(*entries, strict=True) if entries else ((), (), ())
-    fields = Encoded(zip(names, values, strict=True))
-    fields.json = ",".join(texts).encode()
-    return fields
-
-
-class _Memory(dict[Any, Any]):
-    """What a function gives for a value, remembered; emptied when it is full. A fault is not remembered."""
-
-    def __init__(self, read: Callable[[Any], Any], size: int) -> None:
-        self._read, self._size = read, size
-
-    def __missing__(self, value: Any) -> Any:
-        found = self._read(value)
-        if len(self) >= self._size:
-            self.clear()
-        self[value] = found
-        return found
-
-
-class _Each:
-    """The same without remembering: for values that hardly repeat, or of any length."""
-
-    def __init__(self, read: Callable[[Any], Any]) -> None:
-        self._read = read
-
-    def __getitem__(self, value: Any) -> Any:
-        return self._read(value)
-
-
-def _remembering(name: str, field: Field, zone: str, room: int) -> _Memory | _Each:
-    """What reads a declared field from what its type lets through: its entry, or None for null."""
-    read, encode = reader(name, field, zone), msgspec.json.encode
-    head = encode(name).decode() + ":"
-    before = head + '{"N":"'
-
-    def entry(value: Any) -> _Entry | None:
-        found = read(value)
-        if found is None:
-            return None
-        if found.__class__ is Decimal or found.__class__ is int:
-            return name, found, f'{before}{number_text(found)}"}}'
-        return name, found, head + encode(to_wire(found)).decode()
-
-    if _field_type(field)[0] is msgspec.Raw:
-        return _Each(_from_text(entry, room))
-    # numbers beyond 64 bits can be chosen so that they collide in a dict
-    varied = field.type == "timestamp" or field.wide or (field.type == "string" and not field.enum)
-    if field.type == "float" and not field.enum:
-        return _Memory(_doubles(name, field, before, entry), room)
-    if field.type == "int" and not field.enum and not field.wide:
-        return _Memory(_integers(name, field, before, entry), room)
-    return _Each(entry) if varied else _Memory(entry, room)
-
-
-def _integers(name: str, field: Field, before: str, other: Callable[[Any], _Entry | None]) -> Callable[[Any], _Entry | None]:
-    """Reads the integers within the bounds; `other` reads the rest as well."""
-    low = -INT64 if field.min is None else max(-INT64, field.min)
-    high = INT64 - 1 if field.max is None else min(INT64 - 1, field.max)
-    missing = frozenset(value for value in field.missing if not isinstance(value, str))
-
-    def entry(value: Any) -> _Entry | None:
-        if value.__class__ is int and low <= value <= high and value not in missing:
-            return name, value, f'{before}{value}"}}'
-        return other(value)
-
-    return entry
-
-
-def _doubles(name: str, field: Field, before: str, other: Callable[[Any], _Entry | None]) -> Callable[[Any], _Entry | None]:
-    """Reads the doubles that are written without an exponent, most of them; `other` reads the rest as well."""
-    low = -inf if field.min is None else float(field.min)
-    high = inf if field.max is None else float(field.max)
-    missing = frozenset(float(value) for value in field.missing if not isinstance(value, str))
-
-    def entry(value: Any) -> _Entry | None:
-        if value.__class__ is float and low <= value <= high and value not in missing:
-            text = repr(value)
-            if "e" not in text:
-                if text[-2:] != ".0":
-                    return name, Decimal(text), f'{before}{text}"}}'
-                if value:
-                    return name, int(value), f'{before}{text[:-2]}"}}'
-        return other(value)
-
-    return entry
-
-
-def _from_text(entry: Callable[[Any], Any], room: int) -> Callable[[msgspec.Raw], Any]:
-    """Reads JSON text, and remembers short ones."""
-
-    def decoded(text: bytes) -> Any:
-        value = _DECODE(text)
-        if isinstance(value, dict | list):
-            raise Fault("", value, "list")
-        return entry(value)
-
-    remembered = _Memory(decoded, room)
-
-    def read_text(raw: msgspec.Raw) -> Any:
-        text = bytes(raw)
-        return remembered[text] if len(text) <= SHORT else decoded(text)
-
-    return read_text
+    `spots` are the attributes of the type's instance `r` in the order of its leaves, `names` what the code calls besides.
+    """
+    first = 2 + len(dataset.group_by)
+    group = ", ".join(f"r.{spot}" for spot in spots[2:first])
+    code = [
+        "def read(line, limit):",
+        " try:",
+        "  r = decode(line)",
+        f"  valid_time, ref_time = moment(r.{spots[0]}), moment(r.{spots[1]})",
+        "  if valid_time is None or valid_time > limit:",
+        "   return None",
+        f"  group = groups[{group}]",
+        "  fields = Encoded()",
+    ]
+    for index, (name, spot, entry) in enumerate(zip(dataset.fields, spots[first:], readers, strict=True)):
+        names[f"e{index}"] = entry
+        found = f"e{index}[r.{spot}]" if isinstance(entry, Memory) else f"e{index}(r.{spot})"
+        code += [f"  value, t{index} = {found}", "  if value is not None:", f"   fields[{name!r}] = value"]
+    code += [
+        " except faults:",
+        "  return None",
+        f" fields.json = ''.join(({''.join(f't{index}, ' for index in range(len(readers)))}))[:-1].encode()",
+        " return Record(group, valid_time, ref_time, fields)",
+    ]
+    # of what a configuration says only the names of fields get into the code, each as a literal
+    source = "\n".join([f"def make({', '.join(names)}):", *(f" {line}" for line in code), " return read"])
+    made: dict[str, Any] = {}
+    exec(compile(source, "<fast road>", "exec"), made)  # noqa: S102
+    return cast(_Read, made["make"](**names))
 
 
 def _group(values: tuple[str | int, ...]) -> str:

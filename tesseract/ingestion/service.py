@@ -2,7 +2,8 @@
 
 A change of a configuration reaches producers and caches at different times. So a record that the cached version refuses is tried
 under the newest one, and one received within a minute of a change also under the version before it: nobody's record is refused
-because of the change. It is written with the version that accepted it.
+because of the change. It is written with the version that accepted it. What a process is about to write first of a dataset it
+decides again where the configuration, read after the dataset was marked as used, is another one.
 """
 
 from __future__ import annotations
@@ -71,15 +72,28 @@ class Ingestion:
     def run(self, name: str, lines: Sequence[Line], deadline: datetime, received: datetime | None = None) -> Outcome:
         """Validate and write lines, each one record or an envelope of several, received at `received`, by default now.
 
-        Raises UnknownDataset and TooLarge, before anything is written. What keeps valid records from the table is in the outcome.
+        Raises UnknownDataset and TooLarge, and what the catalog raises, before anything is written. What keeps valid records from
+        the table is in the outcome.
         """
         now = self._clock()
         cached = self._configs.get(name)
+        outcome, lots = self._decide(cached, lines, received or now, now)
+        if any(records for _, records in lots):
+            used = self._configs.use(name)
+            if used.version > outcome.dataset.version:
+                outcome, lots = self._decide(used, lines, received or now, now)
+        self._write(outcome, lots, deadline)
+        return outcome
+
+    def _decide(
+        self, cached: Dataset, lines: Sequence[Line], received: datetime, now: datetime
+    ) -> tuple[Outcome, list[versions.Lot]]:
+        """What is wrong with lines, and what to write of them, version by version. Raises TooLarge."""
         expanded = expand(cached, lines)
         decoded = self._judge(cached, expanded, now)
         outcome = Outcome(cached, expanded, decoded.rejected, decoded.warnings)
         lots: list[versions.Lot] = [(cached, decoded.records)]
-        others = self._others(cached, received or now) if decoded.rejected else []
+        others = self._others(cached, received) if decoded.rejected else []
         if others:
             found = versions.verdicts(cached, expanded, decoded)
             for dataset in others:
@@ -88,8 +102,7 @@ class Ingestion:
             expanded = Expanded([verdict.line for verdict in found], [verdict.source for verdict in found], faults)
             newest = max([cached, *others], key=lambda dataset: dataset.version)
             outcome, lots = Outcome(newest, expanded, *versions.renumbered(found)), versions.lots(found)
-        self._write(outcome, lots, deadline)
-        return outcome
+        return outcome, lots
 
     def _others(self, cached: Dataset, received: datetime) -> list[Dataset]:
         """The versions that rejected records may have been made for: the newest, then those that were in force a minute before."""

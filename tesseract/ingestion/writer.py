@@ -62,7 +62,8 @@ class Writer:
     def write(self, dataset: Dataset, records: Iterable[tuple[int, Record]], deadline: datetime) -> list[int]:
         """Write records, of those with one key the newest revision winning. Returns the indices of those not written by `deadline`.
 
-        A record that lost to a newer one, of the same call or in the table, counts as written. Those of one key share their fate.
+        `dataset` must have been read after it was marked as used (Configs.use), or be of a version before that one. A record that
+        lost to a newer one, of the same call or in the table, counts as written. Those of one key share their fate.
         """
         by_key: dict[tuple[str, datetime], tuple[list[int], list[Record]]] = {}
         for index, record in records:

@@ -8,38 +8,22 @@ Times are µs since the period's start. Only numbers are aggregated: text and tr
 
 from __future__ import annotations
 
-from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from math import isqrt
 from typing import NamedTuple
 
 import msgspec
 
 from tesseract.config.dataset import Level
+from tesseract.errors import DamagedError
 from tesseract.model import FieldValue
+from tesseract.processing.field_state import FieldState, aligned, corrected, merged, of_values, retracted, single, unscaled
 from tesseract.storage.codec import LARGEST, MAX_DIGITS, MIN_EXPONENT, SMALLEST, shortest, storable
 
 _GUARD = 128  # bits of a square root, of which a double keeps 53
-_EXACT = Context(
-    prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Inexact, InvalidOperation]
-)  # the default one rounds at 28 digits
-
-
-class FieldState(NamedTuple):
-    """The exact state of one field over a period. All values are integers at `scale` (digits after the point).
-
-    `minimum`, `maximum`, `first` and `last` are None where the field has no value.
-    """
-
-    n: int = 0  # non-null values
-    scale: int = 0
-    total: int = 0
-    squares: int = 0  # at twice the scale
-    minimum: int | None = None
-    maximum: int | None = None
-    first: int | None = None
-    first_at: int = 0
-    last: int | None = None
-    last_at: int = 0
+Values = Mapping[str, FieldValue]  # of a record: field → value; nulls are absent
+NOTHING: frozenset[str] = frozenset()
 
 
 class State(NamedTuple):
@@ -54,42 +38,104 @@ def identity() -> State:
     return State(0, {})
 
 
-def numbers(fields: dict[str, FieldValue], covered: frozenset[str] | None = None) -> dict[str, int | Decimal]:
-    """The values of a record that aggregates cover: numbers, of the fields `covered` where it is given."""
-    return {
-        name: value for name, value in fields.items() if not isinstance(value, bool | str) and (covered is None or name in covered)
-    }
+class Fields(NamedTuple):
+    """Which fields of a record an aggregate covers: `only` these (None: every number), and not those of `without`."""
+
+    only: frozenset[str] | None = None
+    without: frozenset[str] = NOTHING
+
+    def of(self, values: Values) -> Iterator[tuple[str, int | Decimal]]:
+        """The values that are covered: numbers. Text and truth values count as their record's row alone."""
+        for name, value in values.items():
+            if (self.only is None or name in self.only) and name not in self.without and not isinstance(value, bool | str):
+                yield name, value
 
 
-def fold(state: State, values: dict[str, FieldValue], at: int, covered: frozenset[str] | None = None) -> State:
+ALL = Fields()
+
+
+def fold(state: State, values: Values, at: int, covered: Fields = ALL) -> State:
     """`state` with one more record: its values, and its time in µs since the period's start.
 
-    `covered` are the fields that a level keeps statistics of (Level.covered): state is paid for by the kilobyte.
+    State is paid for by the kilobyte, so it holds only the fields that a level has statistics of (`covered`).
     """
     fields = dict(state.fields)
-    for name, value in numbers(values, covered).items():
-        fields[name] = _merge(fields[name], _single(value, at)) if name in fields else _single(value, at)
+    for name, value in covered.of(values):
+        fields[name] = merged(fields[name], single(value, at)) if name in fields else single(value, at)
     return State(state.rows + 1, fields)
+
+
+def fold_all(records: Iterable[tuple[int, Values]], covered: Fields = ALL) -> State:
+    """The state of many records at once, as (time, values): the same as folding one after the other into nothing."""
+    columns: dict[str, tuple[list[int | Decimal], list[int]]] = {}
+    rows = 0
+    only, without = covered
+    for at, values in records:
+        rows += 1
+        for name, value in values.items():
+            kind = type(value)
+            if (kind is Decimal or kind is int) and (only is None or name in only) and name not in without:
+                column = columns.get(name)
+                if column is None:
+                    column = columns[name] = ([], [])
+                column[0].append(value)  # type: ignore[arg-type]
+                column[1].append(at)
+    return State(rows, {name: of_values(*column) for name, column in columns.items()})
 
 
 def merge(left: State, right: State) -> State:
     """The state of two disjoint sets of records. Associative and commutative; times must share one origin."""
     fields = dict(left.fields)
     for name, other in right.fields.items():
-        fields[name] = _merge(fields[name], other) if name in fields else other
+        fields[name] = merged(fields[name], other) if name in fields else other
     return State(left.rows + right.rows, fields)
 
 
-def retract(state: State, values: dict[str, FieldValue]) -> State:
-    """`state` without a record that was folded into it, as far as sums go: rows, count, sum and sum of squares.
+def retract(state: State, values: Values, at: int, covered: Fields = ALL) -> State:
+    """`state` without a record that was folded into it: rows, counts and sums are those of before, to the last digit.
 
-    Extremes are left as they were: what comes after a retracted minimum is not in the state, and must be looked up.
+    An extreme that the record gave is unknown then: what comes after a retracted minimum is not in the state, and must be looked
+    up. A field without values left is gone. Raises DamagedError where the record cannot be in the state.
     """
     fields = dict(state.fields)
-    for name, value in numbers(values).items():
-        scaled, one = _aligned(fields[name], _single(value, 0))
-        fields[name] = scaled._replace(n=scaled.n - 1, total=scaled.total - one.total, squares=scaled.squares - one.squares)
-    return State(state.rows - 1, fields)
+    for name, value in covered.of(values):
+        fields[name] = retracted(fields.get(name, FieldState()), value, at)
+    if not state.rows:
+        raise DamagedError("a record is taken out of an aggregate that has none")
+    return State(state.rows - 1, {name: field for name, field in fields.items() if field.n})
+
+
+def correct(state: State, old: Values, new: Values, at: int, covered: Fields = ALL) -> State:
+    """`state` with the record at `at` replaced: `fold(retract(state, old), new)`, with as few extremes unknown as can be.
+
+    Raises DamagedError where the old record cannot be in the state.
+    """
+    before, after = dict(covered.of(old)), dict(covered.of(new))
+    both = before.keys() & after.keys()
+    gone = {name: value for name, value in before.items() if name not in both}
+    came = {name: value for name, value in after.items() if name not in both}
+    fields = dict(fold(retract(state, gone, at), came, at).fields)
+    for name in both:
+        fields[name] = corrected(state.fields.get(name, FieldState()), before[name], after[name], at)
+    return State(state.rows, fields)
+
+
+def known(state: State) -> bool:
+    """Whether no extreme of the state has to be looked up."""
+    return all(field.known for field in state.fields.values())
+
+
+def same_sums(left: State, right: State) -> bool:
+    """Whether two states have equal rows, counts, sums and sums of squares, whatever the scales that they say them at."""
+    if left.rows != right.rows or left.fields.keys() != right.fields.keys():
+        return False
+    pairs = [aligned(field, right.fields[name]) for name, field in left.fields.items()]
+    return all((a.n, a.total, a.squares) == (b.n, b.total, b.squares) for a, b in pairs)
+
+
+def same(left: State, right: State) -> bool:
+    """Whether two states say the same, whatever their scales; what one does not know is another."""
+    return same_sums(left, right) and all(a == b for a, b in (aligned(f, right.fields[n]) for n, f in left.fields.items()))
 
 
 def shift(state: State, micros: int) -> State:
@@ -111,10 +157,10 @@ def finish(field: FieldState, stats: tuple[str, ...]) -> dict[str, int | Decimal
         "sum": _sum(field),
         "avg": average(field),
         "std": deviation(field),
-        "min": _unscale(field.minimum, field.scale),
-        "max": _unscale(field.maximum, field.scale),
-        "first": _unscale(field.first, field.scale),
-        "last": _unscale(field.last, field.scale),
+        "min": unscaled(field.minimum, field.scale),
+        "max": unscaled(field.maximum, field.scale),
+        "first": unscaled(field.first, field.scale),
+        "last": unscaled(field.last, field.scale),
     }
     return {stat: values[stat] for stat in stats}
 
@@ -143,7 +189,7 @@ def _sum(field: FieldState) -> int | Decimal | None:
     """
     if not field.n:
         return None
-    total = _unscale(field.total, field.scale)
+    total = unscaled(field.total, field.scale)
     fits = abs(field.total) < 10**MAX_DIGITS and field.scale <= -MIN_EXPONENT
     return total if fits or total is None or storable(total) else _double(float(total))
 
@@ -194,82 +240,3 @@ def _pack(value: int | None) -> int | bytes | None:
 
 def _unpack(value: int | bytes | None) -> int | None:
     return int.from_bytes(value, "big", signed=True) if isinstance(value, bytes) else value
-
-
-# scaled integers ----------------------------------------------------------------------------------------------------
-
-
-def _single(value: int | Decimal, at: int) -> FieldState:
-    scaled, scale = _scaled(value)
-    return FieldState(1, scale, scaled, scaled * scaled, scaled, scaled, scaled, at, scaled, at)
-
-
-def _scaled(value: int | Decimal) -> tuple[int, int]:
-    if isinstance(value, int):
-        return value, 0
-    text = format(value, "f")
-    if "n" in text:
-        raise ValueError(f"{value} is not a number that can be aggregated")
-    whole, point, fraction = text.partition(".")
-    fraction = fraction.rstrip("0") if point else ""
-    return int(whole + fraction), len(fraction)
-
-
-def _unscale(value: int | None, scale: int) -> int | Decimal | None:
-    return value if value is None or not scale else _EXACT.scaleb(Decimal(value), -scale)
-
-
-def _aligned(left: FieldState, right: FieldState) -> tuple[FieldState, FieldState]:
-    scale = max(left.scale, right.scale)
-    return _at_scale(left, scale), _at_scale(right, scale)
-
-
-def _at_scale(field: FieldState, scale: int) -> FieldState:
-    if field.scale == scale:
-        return field
-    factor = 10 ** (scale - field.scale)
-
-    def up(value: int | None) -> int | None:
-        return None if value is None else value * factor
-
-    return FieldState(
-        field.n,
-        scale,
-        field.total * factor,
-        field.squares * factor * factor,
-        up(field.minimum),
-        up(field.maximum),
-        up(field.first),
-        field.first_at,
-        up(field.last),
-        field.last_at,
-    )
-
-
-def _merge(left: FieldState, right: FieldState) -> FieldState:
-    left, right = _aligned(left, right)
-    if left.minimum is None or left.maximum is None:
-        return right._replace(n=left.n + right.n)
-    if right.minimum is None or right.maximum is None:
-        return left._replace(n=left.n + right.n)
-    first, last = min(left, right, key=_first), max(left, right, key=_last)
-    return FieldState(
-        left.n + right.n,
-        left.scale,
-        left.total + right.total,
-        left.squares + right.squares,
-        min(left.minimum, right.minimum),
-        max(left.maximum, right.maximum),
-        first.first,
-        first.first_at,
-        last.last,
-        last.last_at,
-    )
-
-
-def _first(field: FieldState) -> tuple[int, int]:
-    return field.first_at, field.first or 0
-
-
-def _last(field: FieldState) -> tuple[int, int]:
-    return field.last_at, field.last or 0

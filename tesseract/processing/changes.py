@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -10,7 +9,7 @@ import msgspec
 from tesseract.model import Change
 from tesseract.storage.items import raw_image
 from tesseract.storage.keys import is_history, split_raw_key
-from tesseract.utils.time_utils import EPOCH
+from tesseract.utils.time_utils import to_micros
 
 SEQUENCE_DIGITS = 40
 
@@ -41,17 +40,6 @@ def decode_batch(event: dict[str, Any]) -> Batch:
     return Batch(changes, poison)
 
 
-def watermark(change: Change) -> str:
-    """The change's place in the stream as `label/sequence`, padded: text order is the order of the numbers."""
-    return f"{change.stream}/{change.sequence:0>{SEQUENCE_DIGITS}}"
-
-
-def same_values(change: Change) -> bool:
-    """Whether the change left the record as it was: another version or day of receipt, the same reading."""
-    old, new = change.old, change.new
-    return old is not None and new is not None and old.fields == new.fields and old.deleted == new.deleted
-
-
 def _is_history(record: dict[str, Any]) -> bool:
     return is_history(str(record["dynamodb"].get("Keys", {}).get("sk", {}).get("S", "")))
 
@@ -63,6 +51,7 @@ def _decode(record: dict[str, Any]) -> Change | None:
         dataset, group, valid_time = split_raw_key(body["Keys"]["pk"]["S"], body["Keys"]["sk"]["S"])
     except (KeyError, ValueError):
         return None
+    sequence = body["SequenceNumber"]
     try:
         old = raw_image(body["OldImage"]) if "OldImage" in body else None
         new = raw_image(body["NewImage"])
@@ -71,14 +60,11 @@ def _decode(record: dict[str, Any]) -> Change | None:
     return Change(
         dataset=dataset,
         group=group,
-        valid_time=valid_time,
-        sequence=body["SequenceNumber"],
-        stream=record["eventSourceARN"].rpartition("/")[2],
-        created=_moment(body["ApproximateCreationDateTime"]),
+        time=body["Keys"]["sk"]["S"],
+        at=to_micros(valid_time),
+        sequence=sequence,
+        watermark=f"{record['eventSourceARN'].rpartition('/')[2]}/{sequence:0>{SEQUENCE_DIGITS}}",
+        created=int(body["ApproximateCreationDateTime"]),
         old=old,
         new=new,
     )
-
-
-def _moment(seconds: float) -> datetime:
-    return EPOCH + timedelta(seconds=seconds)

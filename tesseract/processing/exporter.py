@@ -12,9 +12,10 @@ from tesseract.errors import BackendError, ConditionFailed
 from tesseract.model import Window
 from tesseract.processing import windows
 from tesseract.processing.windows import Ask, Facts, Open, Retry, Settings, Step
+from tesseract.storage.base import Table
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.exports import Exports
-from tesseract.storage.keys import exports_prefix
+from tesseract.storage.keys import exports_prefix, worklist_pks
 from tesseract.utils.time_utils import from_micros, to_micros
 
 
@@ -44,6 +45,7 @@ def ensure_started(catalog: Catalog, exports: Exports) -> datetime:
 def run(
     catalog: Catalog,
     exports: Exports,
+    live: Table,
     settings: Settings,
     now: datetime,
     force: bool = False,
@@ -52,6 +54,8 @@ def run(
     """Mend and open windows as the plan says; see windows.Facts for `force` and `covering`."""
     started = ensure_started(catalog, exports)
     facts = dataclasses.replace(gather(catalog, exports, settings, started), force=force, covering=covering)
+    if windows.may_be_sooner(facts, now):
+        facts = dataclasses.replace(facts, waiting=waiting(live))
     opened = []
     for step in windows.plan(facts, now):
         try:
@@ -61,6 +65,11 @@ def run(
         if isinstance(step, Open):
             opened.append(window)
     return Outcome(tuple(opened), None if opened or not force else windows.next_possible(facts, now))
+
+
+def waiting(live: Table) -> bool:
+    """Whether an item waits for a repair: a Query of one item for each partition of the worklist."""
+    return any(True for pk in worklist_pks() for _ in live.query(pk, limit=1))
 
 
 def gather(catalog: Catalog, exports: Exports, settings: Settings, started: datetime) -> Facts:

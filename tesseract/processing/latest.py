@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
 from tesseract.config.cache import Configs
 from tesseract.config.dataset import Dataset
+from tesseract.config.tiers import DAILY
 from tesseract.errors import ConditionFailed, RetryError
 from tesseract.model import Change, Item, RawImage
+from tesseract.processing.live import DELTA
+from tesseract.processing.outage import declare
+from tesseract.processing.worklist import entry
 from tesseract.storage.base import Absent, Is, Table
 from tesseract.storage.catalog import Catalog
-from tesseract.storage.keys import latest_key, raw_key, raw_pk
+from tesseract.storage.keys import HISTORY, latest_key, raw_pk
 from tesseract.utils.time_utils import from_iso, iso_day, iso_micros, to_micros
 
 ATTEMPTS = 20
+LOOK_BACK = 10  # days
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -28,18 +33,23 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What a batch asks of one group's item: `newest` is its newest visible record, `seen` all valid times it touches."""
+    """What a batch asks of one group's item: `newest` is its newest visible record, `seen` all valid times it touches.
+
+    `created` is when the last of its changes was made, in seconds since 1970.
+    """
 
     newest: Reading | None
     seen: frozenset[str]
+    created: int
 
 
 def wanted(changes: list[Change]) -> Wanted:
     """What the changes of one group, in order, ask of its latest item. Pure."""
-    final = {iso_micros(change.valid_time): change.new for change in changes}
+    final = {change.time: change.new for change in changes}
     visible = {time: image for time, image in final.items() if image is not None and not image.deleted}
     newest = max(visible, default=None)
-    return Wanted(None if newest is None else _reading(newest, visible[newest]), frozenset(final))
+    reading = None if newest is None else _reading(newest, visible[newest])
+    return Wanted(reading, frozenset(final), max(change.created for change in changes))
 
 
 def decide(item: Item | None, want: Wanted) -> Reading | None:
@@ -50,13 +60,16 @@ def decide(item: Item | None, want: Wanted) -> Reading | None:
 
 
 class LatestProcessor:
-    """Keeps the latest items of a stage."""
+    """Keeps the latest items of a stage. `ages`: how old the new latest readings of the last batch were, seconds by dataset."""
 
     def __init__(self, raw: Table, live: Table, catalog: Catalog, configs: Configs, clock: Callable[[], datetime]) -> None:
         self._raw, self._live, self._catalog, self._configs, self._clock = raw, live, catalog, configs, clock
+        self.ages: dict[str, list[float]] = {}
 
     def process(self, changes: list[Change]) -> str | None:
         """Apply a batch. Returns the lowest sequence number that is not durably applied, None where all are."""
+        declare(self._catalog, changes, self._clock())
+        self.ages = {}
         groups: dict[tuple[str, str], list[Change]] = {}
         for change in changes:
             groups.setdefault((change.dataset, change.group), []).append(change)
@@ -82,24 +95,32 @@ class LatestProcessor:
                 # a change at the very time that the item holds may be an older one that comes again: raw knows better
                 at = item["valid_time"]
                 reading = self._look_up(dataset, group, at)
+            elif item is not None and item.get("stale") and item["stale_at"] < want.created + DELTA:
+                # the archiver computes it as of a window's end: not of one that does not have this change
+                at, reading = item["valid_time"], None
             else:
                 return
-            if not self._write(key, item, at, reading):
+            if not self._write(key, item, at, reading, want.created):
                 continue
+            if reading is not None:
+                age = (self._clock() - from_iso(reading.valid_time)).total_seconds()
+                self.ages.setdefault(dataset.name, []).append(age)
             if own is not None or reading is None or self._look_up(dataset, group, reading.valid_time) == reading:
                 return
-            want = Wanted(None, frozenset({reading.valid_time}))  # raw changed under our hands: look again
+            want = Wanted(None, frozenset({reading.valid_time}), want.created)  # raw changed under our hands: look again
         raise RetryError("the latest item changed under every attempt", operation="latest", key=" ".join(key))
 
     def _look_up(self, dataset: Dataset, group: str, valid_time: str) -> Reading | None:
-        """The newest visible record at or before `valid_time` on its day, None where the archive would have to be asked."""
-        held = self._raw.get(raw_key(dataset.name, group, from_iso(valid_time)))
-        if held is not None and not held.get("deleted"):
-            return self._unless_archived(dataset, group, _of_item(held)) if dataset.by_ref_time else _of_item(held)
-        day = iso_day(from_iso(valid_time))
-        for item in self._raw.query(raw_pk(dataset.name, group, day), None, valid_time, reverse=True):
-            if not item.get("deleted"):
-                return self._unless_archived(dataset, group, _of_item(item))
+        """The newest visible record at or before `valid_time`, None where the archive would have to be asked."""
+        day, high = DAILY.floor(from_iso(valid_time)), valid_time + "~"
+        oldest = self._clock() - dataset.shortest_ttl
+        for _ in range(LOOK_BACK):
+            for item in self._raw.query(raw_pk(dataset.name, group, iso_day(day)), None, high, reverse=True):
+                if not item.get("deleted"):
+                    return self._unless_archived(dataset, group, _of_item(item))
+            if day <= oldest:  # of an earlier day the buffer may lack records
+                break
+            day, high = day - timedelta(days=1), HISTORY
         return None
 
     def _unless_archived(self, dataset: Dataset, group: str, found: Reading) -> Reading | None:
@@ -114,12 +135,13 @@ class LatestProcessor:
         newer = to_micros(at) + (0 if dataset.by_ref_time else 1)
         return None if any(segment.last >= newer for segment in segments) else found
 
-    def _write(self, key: tuple[str, str], old: Item | None, at: str, reading: Reading | None) -> bool:
+    def _write(self, key: tuple[str, str], old: Item | None, at: str, reading: Reading | None, created: int) -> bool:
         """Whether the item was written: `reading`, or a mark that the latest value is not known, but none is later than `at`."""
         version = 0 if old is None else int(old["version"])
         item: Item = {"pk": key[0], "sk": key[1], "version": version + 1, "updated_at": iso_micros(self._clock())}
-        if reading is None:  # our readers resolve it; others see no numbers rather than wrong ones
-            item |= {"stale": True, "valid_time": at}
+        if reading is None:  # our readers resolve it until the archiver has; others see no numbers rather than wrong ones
+            item |= {"stale": True, "valid_time": at, "stale_at": max(created + DELTA, old.get("stale_at", 0) if old else 0)}
+            self._live.put(entry(key, self._clock()))  # before the mark
         else:
             item |= {"valid_time": reading.valid_time, "fields": reading.fields}
             item |= {"ref_time": reading.ref_time} if reading.ref_time else {}

@@ -1,136 +1,204 @@
 """Protocol A, the rule: what a batch of changes makes of one aggregate item. Pure.
 
-This release knows one road: an insert is folded where the item is provably complete, and every other change marks the item
-stale, after which readers compute its period from raw records. Nothing is ever folded twice: each item carries the watermark of
-the changes that it holds.
+`apply` decides change by change what is to be folded; `finish` folds all of it at once. Nothing is ever folded twice: each item
+carries the watermark of the changes that it holds. A change that cannot be folded exactly marks the item stale: it shows no
+numbers, readers compute its period from raw records, and the archiver repairs it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 
 from tesseract.config.dataset import Dataset, Level
 from tesseract.config.tiers import UNITS, Period
-from tesseract.model import Change
-from tesseract.processing.aggregator import fold, identity
-from tesseract.processing.changes import SEQUENCE_DIGITS, same_values, watermark
-from tesseract.processing.live_item import NO_LIMIT, LiveItem, covers, live_levels
+from tesseract.errors import DamagedError
+from tesseract.model import Change, FieldValue
+from tesseract.processing.aggregator import State, correct, fold, fold_all, identity, merge, retract
+from tesseract.processing.live_item import NO_LIMIT, LiveItem, covers, included
 from tesseract.storage.base import Key
-from tesseract.storage.keys import live_key
-from tesseract.utils.time_utils import EPOCH, from_iso, to_micros
+from tesseract.utils.time_utils import EPOCH, from_iso
 
 DELTA = 5  # seconds: the granularity of creation times, and the skew between clocks
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What the rule must know besides the changes. `archived` says whether a segment may hold rows of a period."""
+    """What the rule must know besides the changes.
+
+    `archived` says whether a segment may hold rows of a period; `outage`, whether the stream may have lost changes.
+    """
 
     dataset: Dataset
     level: Level
     now: datetime
     archived: Callable[[Period], bool]
-    covered: frozenset[str] | None = None  # of the level
+    outage: bool = False
 
 
-def touched(changes: Iterable[Change], dataset: Dataset) -> dict[Key, tuple[Level, list[Change]]]:
-    """The aggregate items of one dataset that changes belong to, each with its changes in order."""
-    items: dict[Key, tuple[Level, list[Change]]] = {}
-    levels = live_levels(dataset)
-    for change in changes:
-        for level in levels:
-            key = live_key(dataset.name, change.group, UNITS[level.name], change.valid_time)
-            items.setdefault(key, (level, []))[1].append(change)
-    return items
+class Applied(NamedTuple):
+    """An item after a batch, but for the numbers of the changes `folds`, which are to be folded into its state in order."""
+
+    item: LiveItem
+    folds: list[Change]
+    inserts: bool  # whether `folds` are new records only: then their order does not matter
 
 
-def apply(live: LiveItem | None, key: Key, changes: Iterable[Change], facts: Facts) -> LiveItem | None:
+def apply(live: LiveItem | None, key: Key, changes: Iterable[Change], facts: Facts) -> Applied | None:
     """The item after `changes`, at the next version; None where there is nothing to write."""
-    before = live
+    draft = _Draft(live or LiveItem(*key, live_from=facts.level.live_from), live is not None, facts)
     for change in changes:
-        if live is not None and live.applied and not _is_new(live, change):
-            continue
-        live = _first(key, change, facts) if live is None else _next(live, change, facts)
-    if live is None or live is before:
+        draft.take(change)
+    if not draft.changed:
         return None
-    return msgspec.structs.replace(live, version=(before.version if before else 0) + 1)
+    inserts = all(change.old is None or change.old.deleted for change in draft.folds)
+    return Applied(draft.item(), draft.folds, inserts)
 
 
-def _is_new(live: LiveItem, change: Change) -> bool:
-    label, _, applied = live.applied.rpartition("/")
-    return label != change.stream or change.sequence.rjust(SEQUENCE_DIGITS, "0") > applied
-
-
-def _first(key: Key, change: Change, facts: Facts) -> LiveItem | None:
-    """The first change of a period that has no item. An insert is the first of its period only if nothing came and went before."""
-    live = LiveItem(*key, live_from=facts.level.live_from)
-    if change.new is None or change.old is not None:
-        return _stale(live, change, facts)
-    period = UNITS[facts.level.name].period(from_iso(live.sk))
+def finish(applied: Applied, facts: Facts, delta: State | None = None) -> LiveItem:
+    """The item with its numbers. `delta` is the state of `folds`, where somebody has it already."""
+    item, folds = applied.item, applied.folds
+    if not folds:
+        return item
+    if applied.inserts:
+        delta = inserted(applied, facts) if delta is None else delta
+        return msgspec.structs.replace(item, state=merge(item.state, delta) if item.state.rows else delta)
     try:
-        young = period.start + facts.dataset.shortest_ttl > facts.now
-    except OverflowError:
-        young = True
-    if not covers(live, facts.dataset, facts.level) or not (young or not facts.archived(period)):
-        return _stale(live, change, facts)
-    if change.new.deleted:
-        return _unchanged(live, change, facts) if facts.dataset.by_ref_time else None
-    return _folded(live, change, facts)
+        return msgspec.structs.replace(item, state=_in_order(item, folds, facts))
+    except DamagedError:  # the item does not hold what the stream says that it held
+        return marked_stale(item, facts.level, max(change.created for change in folds) + DELTA)
 
 
-def _next(live: LiveItem, change: Change, facts: Facts) -> LiveItem:
-    """One more change of an item that is there."""
-    label = live.applied.rpartition("/")[0]
-    if live.stale_at is not None or live.live_from != facts.level.live_from or (label and label != change.stream):
-        return _stale(live, change, facts)
-    expired = max(_seconds(facts.now), _seconds(change.created)) >= live.safe_until
-    if expired and facts.dataset.by_ref_time:  # the item changed may be an older revision than one that has expired
-        return _stale(live, change, facts)
-    if same_values(change):
-        return _unchanged(live, change, facts)
-    if change.new is None or change.old is not None or expired:
-        return _stale(live, change, facts)
-    return _unchanged(live, change, facts) if change.new.deleted else _folded(live, change, facts)
+def inserted(applied: Applied, facts: Facts) -> State:
+    """The state of the new records of `applied.folds`."""
+    start = applied.item.start
+    records = [(change.at - start, change.new.fields) for change in applied.folds if change.new is not None]
+    return fold_all(records, included(applied.item, facts.level))
 
 
-def _unchanged(live: LiveItem, change: Change, facts: Facts) -> LiveItem:
-    """A change that leaves the numbers as they are: equal values, or a tombstone where no record is."""
-    new = change.new
-    assert new is not None
-    # under ref-time order a tombstone counts, too: when it has expired, an older revision would come as a new record
-    lasting = new.deleted and not facts.dataset.by_ref_time
-    expiry = live.safe_until if lasting else min(live.safe_until, new.expires_at)
-    return msgspec.structs.replace(live, applied=watermark(change), safe_until=expiry)
-
-
-def _folded(live: LiveItem, change: Change, facts: Facts) -> LiveItem:
-    new = change.new
-    assert new is not None
-    at = to_micros(change.valid_time) - to_micros(from_iso(live.sk))
-    return msgspec.structs.replace(
-        live,
-        state=fold(live.state, new.fields, at, facts.covered),
-        applied=watermark(change),
-        safe_until=min(live.safe_until, new.expires_at),
-    )
-
-
-def _stale(live: LiveItem, change: Change, facts: Facts) -> LiveItem:
-    """Marked, or marked anew: a repair must come from a window that ends after the last change. No numbers remain."""
-    at = max(live.stale_at or 0, _seconds(change.created) + DELTA)
-    if facts.level.live_from is not None:  # every process knows the level by then
-        at = max(at, facts.level.live_from // 1_000_000 + DELTA)
+def marked_stale(live: LiveItem, level: Level, at: int) -> LiveItem:
+    """An item that must be computed from a window that ends at `at` (s) or later. No numbers remain."""
+    at = max(at, live.stale_at or 0)
+    if level.live_from is not None:  # every process knows the level by then
+        at = max(at, level.live_from // 1_000_000 + DELTA)
     return msgspec.structs.replace(
         live,
         state=identity(),
-        applied=watermark(change),
         safe_until=NO_LIMIT,
         stale_at=at,
-        live_from=facts.level.live_from,
+        live_from=level.live_from,
+        repaired_through=None,
+        fields_from=None,
     )
 
 
-def _seconds(moment: datetime) -> int:
-    return (moment - EPOCH) // timedelta(seconds=1)
+def _in_order(item: LiveItem, folds: Sequence[Change], facts: Facts) -> State:
+    """The state after new, replaced and deleted records, one after the other. Raises DamagedError."""
+    state, start, fields = item.state, item.start, included(item, facts.level)
+    for change in folds:
+        at = change.at - start
+        old = None if change.old is None or change.old.deleted else change.old.fields
+        new = None if change.new is None or change.new.deleted else change.new.fields
+        if old is None:
+            state = fold(state, new or {}, at, fields)
+        elif new is None:
+            state = retract(state, old, at, fields)
+        else:
+            state = correct(state, old, new, at, fields)
+    return state
+
+
+class _Draft:
+    """One item while a batch is applied to it."""
+
+    def __init__(self, live: LiveItem, there: bool, facts: Facts) -> None:
+        self.live, self.there, self.facts = live, there, facts
+        self.applied, self.prefix = live.applied, _prefix(live.applied)
+        self.safe_until = live.safe_until
+        self.version = live.version
+        self.stale = live.stale_at is not None
+        self.changed = False
+        self.folds: list[Change] = []
+        self.now = (facts.now - EPOCH) // timedelta(seconds=1)
+        self.by_ref_time = facts.dataset.by_ref_time
+
+    def item(self) -> LiveItem:
+        """As it is to be stored, without the numbers of `folds`."""
+        lacking = included(self.live, self.facts.level).without
+        state = self.live.state
+        if lacking & state.fields.keys():
+            state = State(state.rows, {name: field for name, field in state.fields.items() if name not in lacking})
+        return msgspec.structs.replace(
+            self.live, state=state, version=self.version + 1, applied=self.applied, safe_until=self.safe_until
+        )
+
+    def take(self, change: Change) -> None:
+        """One more change, in the order of the stream."""
+        if self.prefix and change.watermark <= self.applied and change.watermark.startswith(self.prefix):
+            return None
+        new, old = change.new, change.old
+        if new is None or self._of_another_life(change) or not (self.there or self._is_first(change)):
+            return self._mark(change)
+        if not self.there and new.deleted and not self.by_ref_time:
+            return None  # a tombstone of a period without records: nothing to store
+        through = self.live.repaired_through
+        if through is not None and change.created < through + DELTA:
+            # a repair holds what was written before its window's end; around that second nobody can tell
+            return self._pass(change) if change.created < through - DELTA else self._mark(change)
+        expired = max(self.now, change.created) >= self.safe_until
+        if self.stale or (expired and (old is None or self.by_ref_time)):
+            return self._mark(change)  # an insert may be the rewrite of a copy that has expired
+        self._pass(change)
+        # under ref-time order a tombstone counts, too: when it has expired, an older revision would come as a new record
+        if (not new.deleted or self.by_ref_time) and new.expires_at < self.safe_until:
+            self.safe_until = new.expires_at
+        was = old is not None and not old.deleted
+        if (was or not new.deleted) and not (was and old is not None and not new.deleted and _same(old.fields, new.fields)):
+            self.folds.append(change)
+        return None
+
+    def _of_another_life(self, change: Change) -> bool:
+        """Whether the item belongs to another stream, or to a former life of its level, or may have missed changes."""
+        if not change.watermark.startswith(self.prefix):
+            return True
+        return self.facts.outage or self.live.live_from != self.facts.level.live_from
+
+    def _is_first(self, change: Change) -> bool:
+        """Whether a change of a period without an item is provably its first: a new record, and nothing came and went before.
+
+        A tombstone leaves no item, so a record in its place is new, too.
+        """
+        facts = self.facts
+        if (change.old is not None and not change.old.deleted) or not covers(self.live, facts.dataset, facts.level):
+            return False
+        period = UNITS[facts.level.name].period(from_iso(self.live.sk))
+        try:
+            young = period.start + facts.dataset.shortest_ttl > facts.now
+        except OverflowError:
+            young = True
+        return young or not facts.archived(period)
+
+    def _pass(self, change: Change) -> None:
+        self.applied, self.changed, self.there = change.watermark, True, True
+        self.prefix = self.prefix or _prefix(change.watermark)
+
+    def _mark(self, change: Change) -> None:
+        """Stale, or stale anew: a repair must come from a window that ends after the last change."""
+        self._pass(change)
+        self.prefix = _prefix(change.watermark)
+        self.live = marked_stale(self.live, self.facts.level, change.created + DELTA)
+        self.safe_until, self.stale = NO_LIMIT, True
+        self.folds.clear()
+
+
+def _prefix(watermark: str) -> str:
+    """What all watermarks of the same stream begin with; empty where there is none yet."""
+    label, slash, _ = watermark.rpartition("/")
+    return label + slash
+
+
+def _same(old: Mapping[str, FieldValue], new: Mapping[str, FieldValue]) -> bool:
+    """Whether the change left the record as it was: another version or day of receipt, the same reading. True is not 1."""
+    return old == new and all(isinstance(value, bool) is isinstance(new[name], bool) for name, value in old.items())

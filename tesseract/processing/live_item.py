@@ -10,9 +10,9 @@ import msgspec
 from tesseract.config.dataset import Dataset, Level
 from tesseract.config.tiers import LIVE_LEVELS, UNITS
 from tesseract.model import Item
-from tesseract.processing.aggregator import State, decode_state, encode_state, identity, shown
+from tesseract.processing.aggregator import NOTHING, Fields, State, decode_state, encode_state, identity, known, shown
 from tesseract.storage.base import Key
-from tesseract.utils.time_utils import EPOCH, from_iso
+from tesseract.utils.time_utils import EPOCH, from_iso, to_micros
 
 LIVE_TTL = timedelta(days=400)  # outlives the buffer by far: a year of daily values stays one Query
 NO_LIMIT = 2**40  # `safe_until` of an item without rows, in seconds: nothing of it can expire
@@ -22,7 +22,9 @@ class LiveItem(msgspec.Struct, frozen=True):
     """One period of one group at one level, as protocol A keeps it. Times are seconds since 1970 unless said otherwise.
 
     `applied` is the watermark, `stream label/sequence`; `safe_until` the earliest expiry among the raw items folded;
-    `stale_at` is None unless the item is stale; `live_from` (µs) names the life of the level that the item belongs to.
+    `stale_at` is None unless the item is stale; `live_from` (µs) names the life of the level that the item belongs to;
+    `repaired_through` is the end of the window that the archiver computed the item from, None if it never did; `fields_from` (µs)
+    says that the item has all fields that its level had got by then (Level.lacks).
     """
 
     pk: str
@@ -33,11 +35,18 @@ class LiveItem(msgspec.Struct, frozen=True):
     safe_until: int = NO_LIMIT
     stale_at: int | None = None
     live_from: int | None = None
+    repaired_through: int | None = None
+    fields_from: int | None = None
 
     @property
     def key(self) -> Key:
         """(pk, sk)."""
         return self.pk, self.sk
+
+    @property
+    def start(self) -> int:
+        """The start of the period, µs since 1970."""
+        return to_micros(from_iso(self.sk))
 
 
 def live_levels(dataset: Dataset) -> tuple[Level, ...]:
@@ -54,13 +63,19 @@ def decode_item(item: Item) -> LiveItem:
         version=int(item["version"]),
         applied=item["applied"],
         safe_until=int(item["safe_until"]),
-        stale_at=None if item.get("stale_at") is None else int(item["stale_at"]),
-        live_from=None if item.get("live_from") is None else int(item["live_from"]),
+        stale_at=_number(item, "stale_at"),
+        live_from=_number(item, "live_from"),
+        repaired_through=_number(item, "repaired_through"),
+        fields_from=_number(item, "fields_from"),
     )
 
 
+def _number(item: Item, name: str) -> int | None:
+    return None if item.get(name) is None else int(item[name])
+
+
 def encode_item(live: LiveItem, level: Level, now: datetime) -> Item:
-    """The item to store: plain numbers and state, or neither where it is stale."""
+    """The item to store: plain numbers and state; only state while an extreme is to be looked up; neither where it is stale."""
     item: Item = {
         "pk": live.pk,
         "sk": live.sk,
@@ -69,11 +84,16 @@ def encode_item(live: LiveItem, level: Level, now: datetime) -> Item:
         "safe_until": live.safe_until,
         "expires_at": _expires_at(live, level, now),
     }
-    if live.live_from is not None:
-        item["live_from"] = live.live_from
+    for name in ("live_from", "repaired_through", "fields_from"):
+        value = getattr(live, name)
+        if value is not None:
+            item[name] = value
     if live.stale_at is not None:
         return {**item, "stale_at": live.stale_at}
-    return {**item, "rows": live.state.rows, "fields": shown(live.state, level), "state": encode_state(live.state)}
+    item["state"] = encode_state(live.state)
+    if not known(live.state):
+        return {**item, "pending": True}
+    return {**item, "rows": live.state.rows, "fields": shown(live.state, level)}
 
 
 def numbers_of(item: Item) -> dict[str, dict[str, int | Decimal | None]]:
@@ -83,8 +103,17 @@ def numbers_of(item: Item) -> dict[str, dict[str, int | Decimal | None]]:
 
 
 def usable(item: Item | None, level: Level) -> bool:
-    """Whether a reader may take the numbers of an item: it is there, not stale, and of the level's present life."""
-    return item is not None and item.get("stale_at") is None and item.get("live_from") == level.live_from
+    """Whether a reader may take the numbers of an item: there, neither stale nor pending, of the level's present life, and with all
+    fields that the level has.
+    """
+    if item is None or "fields" not in item or _number(item, "live_from") != level.live_from:
+        return False
+    return not (level.since and level.lacks(to_micros(from_iso(item["sk"])), _number(item, "fields_from")))
+
+
+def included(live: LiveItem, level: Level) -> Fields:
+    """The fields that an item has statistics of: those of its level, but for those that the level got when the period had begun."""
+    return Fields(level.covered(), level.lacks(live.start, live.fields_from) if level.since else NOTHING)
 
 
 def covers(live: LiveItem, dataset: Dataset, level: Level) -> bool:

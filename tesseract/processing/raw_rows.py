@@ -1,12 +1,15 @@
-"""The raw rows of one group as they stand now, archive and buffer together: what snapshots are computed from."""
+"""The raw rows of one group, of the archive alone or together with the buffer: what snapshots and repairs are computed from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec.structs import replace
 
 from tesseract.config.dataset import Dataset
 from tesseract.model import FieldValue, Manifest, Record, Segment
@@ -20,21 +23,25 @@ from tesseract.storage.items import records_of
 from tesseract.storage.keys import HISTORY, raw_pk
 from tesseract.storage.newest import current, newest
 from tesseract.storage.revisions import REF_TIME
-from tesseract.utils.time_utils import from_micros, iso_day
+from tesseract.utils.time_utils import from_micros, iso_day, iso_micros
 
 Values = dict[str, FieldValue]
 _PLACE = "__place"
+MONTH = 31  # days read at once, so that memory is bounded
 
 
-def read(backend: Backend, manifest: Manifest, dataset: Dataset, days: Sequence[int]) -> list[tuple[int, Values]]:
+def read(
+    backend: Backend, manifest: Manifest, dataset: Dataset, days: Sequence[int], *, buffer: bool = True
+) -> list[tuple[int, Values]]:
     """The visible rows on `days` (numbers since 1970, in order): valid time in µs, and the values; of the archive, numbers only.
 
-    `manifest` must have been read before this is called: data only ever moves from the buffer to the archive.
+    `manifest` must have been read before this is called: data only ever moves from the buffer to the archive. Without `buffer`, the
+    rows are those that the manifest has.
     """
     with ThreadPoolExecutor(THREADS) as pool:
         segments = _overlapping(manifest, days)
         tables = list(pool.map(lambda segment: _segment(backend, dataset, segment, days), segments))
-        buffers = list(pool.map(lambda day: _day(backend, dataset, manifest.group, day), days))
+        buffers = list(pool.map(lambda day: _day(backend, dataset, manifest.group, day), days if buffer else ()))
     kinds = declared_kinds(dataset.fields, raw_table(dataset, manifest.group, []).schema)
     held = [record for found in buffers for record in found]
     table, _ = newest([*(conform(table, kinds) for table in tables), _places(held)], current(dataset))
@@ -44,6 +51,50 @@ def read(backend: Backend, manifest: Manifest, dataset: Dataset, days: Sequence[
         if at // DAY in wanted:  # of the buffer, the values as they came: a column may not hold all their digits
             rows.append((at, values if place is None else conform_values(held[place].fields, dataset, kinds)))
     return rows
+
+
+def as_of(manifest: Manifest, through: int) -> Manifest | None:
+    """A manifest as of the windows that end by `through` (µs); None where merges have mixed later ones in."""
+    if manifest.closed_through > through:
+        return None
+    return replace(manifest, segments=tuple(segment for segment in manifest.segments if segment.window_end <= through))
+
+
+def last_visible(backend: Backend, manifest: Manifest, dataset: Dataset) -> Record | None:
+    """The newest visible row of a manifest, with all its values as an item holds them; None where there is none."""
+    kinds = declared_kinds(dataset.fields, raw_table(dataset, manifest.group, []).schema)
+    left = {day for segment in manifest.segments for day in range(segment.first // DAY, segment.last // DAY + 1)}
+    while left:
+        day = max(left)
+        month = [other for other in range(day - MONTH, day + 1) if other in left]
+        left.difference_update(month)
+        segments = _overlapping(manifest, month)
+        start, end = from_micros(month[0] * DAY), from_micros((month[-1] + 1) * DAY)
+        tables = [parquet_writer.read(backend.objects, segment, VALID_TIME, start, end) for segment in segments]
+        table, _ = newest([conform(table, kinds) for table in tables], current(dataset))
+        table = table.filter(pc.invert(table[DELETED]))
+        if len(table):
+            return _record(dataset, manifest.group, table.slice(len(table) - 1))
+    return None
+
+
+def _record(dataset: Dataset, group: str, row: pa.Table) -> Record:
+    """A table of one row as a record."""
+    fixed = {*dataset.group_columns, VALID_TIME, REF_TIME}
+    (values,) = row.to_pylist()
+    fields = {n: _stored(v) for n, v in values.items() if v is not None and n not in fixed and not n.startswith("__")}
+    return Record(group, values[VALID_TIME].astimezone(UTC), _utc(values[REF_TIME]), fields)
+
+
+def _stored(value: Any) -> FieldValue:
+    """A value of a column as an item holds it."""
+    if isinstance(value, datetime):
+        return iso_micros(value)
+    return value if isinstance(value, str | bool) else exact(value)
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.astimezone(UTC)
 
 
 def _places(records: Sequence[Record]) -> pa.Table:

@@ -17,33 +17,31 @@ from tesseract.config import tiers
 from tesseract.config.dataset import Dataset, Level
 from tesseract.errors import DamagedError, RetryError
 from tesseract.model import Manifest, Window
-from tesseract.processing import raw_rows
+from tesseract.processing import mismatches, raw_rows
 from tesseract.processing import touched as notes
-from tesseract.processing.aggregator import State, encode_state, fold, identity, shown
-from tesseract.processing.live_item import live_levels, numbers_of, usable
+from tesseract.processing.aggregator import Fields, State, decode_state, encode_state, fold_all, same, shown
+from tesseract.processing.live_item import live_levels, usable
+from tesseract.processing.mismatches import Seen
 from tesseract.processing.segments import DAY, RAW, Partition, added, commit_rows
 from tesseract.processing.touched import HOUR, Touched
 from tesseract.storage.base import Backend
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.columns import LevelRow, level_table
-from tesseract.storage.exports import export_id
-from tesseract.storage.keys import level_partition, live_pk, pending_object, touched_object
-from tesseract.utils.time_utils import MICROSECOND, from_micros, iso_seconds, to_micros
+from tesseract.storage.keys import latest_key, level_partition, live_pk, pending_object
+from tesseract.utils.time_utils import MICROSECOND, from_micros, iso_micros, iso_seconds, to_micros
 
-EXAMPLES = 5
 LENGTHS = {name: length // MICROSECOND for name, length in tiers.LENGTHS.items()}  # µs
 
 
 @dataclass
 class Report:
-    """What the snapshots of one window did. `mismatches` counts live items that differ from raw: mostly stream lag."""
+    """What the snapshots of one window did. `different` are the live items that differ from raw: mostly the stream's lag."""
 
     window: str
     rows: int = 0
     commits: int = 0
     compared: int = 0
-    mismatches: int = 0
-    examples: list[str] = field(default_factory=list)  # a few mismatches, as `pk sk`
+    different: list[Seen] = field(default_factory=list)
 
 
 def run(backend: Backend, catalog: Catalog, now: datetime) -> list[Report]:
@@ -55,20 +53,30 @@ def run(backend: Backend, catalog: Catalog, now: datetime) -> list[Report]:
             break
         if not window.snapshot_at:
             reports.append(snapshot(backend, catalog, window, previous, now))
+            mismatches.note(backend.objects, window.id, reports[-1].different, now)
             catalog.change_window(window.id, lambda stored: replace(stored, snapshot_at=to_micros(now)))
-            catalog.advance("snapshot", window.end)
         previous = window
-    if previous is not None:
-        catalog.advance("snapshot", previous.end)
     return reports
+
+
+def settle(catalog: Catalog, repaired: int) -> None:
+    """Move `snapshot_through` to the end of the longest unbroken run of windows that are snapshot, and whose repairs are done.
+
+    `repaired` is the moment (µs) as of which the worklist was repaired.
+    """
+    through = 0
+    for window in catalog.windows():
+        if not window.snapshot_at or window.end > repaired:
+            break
+        through = max(through, window.end)
+    if through:
+        catalog.advance("snapshot", through)
 
 
 def snapshot(backend: Backend, catalog: Catalog, window: Window, previous: Window | None, now: datetime) -> Report:
     """Snapshot one closed window, all windows before which are; `previous` is the one right before it."""
-    export = export_id(window.export_arn)
-    files = catalog.finished_files(window.id, export)
-    fresh = notes.merged(notes.read(backend.objects, touched_object(window.id, export, file)) for file in files)
-    waiting = notes.read(backend.objects, pending_object(previous.id)) if previous is not None else {}
+    fresh = notes.of_window(catalog, backend.objects, window)
+    waiting = notes.pending_of(backend.objects, previous) if previous is not None else {}
     everything = notes.merged((fresh, waiting))
     report = Report(window.id)
     damaged: DamagedError | None = None
@@ -161,37 +169,40 @@ def _rows(
     """The rows of each level, in order. Month by month: memory is bounded, and a monthly segment is read once."""
     rows: dict[str, list[LevelRow]] = {level.name: [] for level in levels}
     days = sorted({start // DAY for level in levels for start in due[level.name]})
-    manifest = catalog.manifest(dataset.name, RAW, group)
+    manifest, last = catalog.manifest(dataset.name, RAW, group), None
     for _, part in groupby(days, lambda day: iso_seconds(from_micros(day * DAY))[:7]):
         month = list(part)
         records = raw_rows.read(backend, manifest, dataset, month)
+        last = max((at for at, _ in records), default=last)
         for level in levels:
             starts = sorted(start for start in due[level.name] if month[0] <= start // DAY <= month[-1])
             states = folded(records, level, starts)
             made = [_row(start, states[start], level, window.end) for start in starts]
             _compare(backend, dataset, group, level, made, report)
             rows[level.name] += made
+    _compare_latest(backend, dataset, group, last, report)
     return rows
 
 
 def folded(records: Iterable[tuple[int, raw_rows.Values]], level: Level, starts: Sequence[int]) -> dict[int, State]:
     """The exact state of each period that starts at one of `starts`; of one without records, the empty state."""
-    length, covered = LENGTHS[level.name], level.covered()
-    states = dict.fromkeys(starts, identity())
+    length, covered = LENGTHS[level.name], Fields(level.covered())
+    own: dict[int, list[tuple[int, raw_rows.Values]]] = {start: [] for start in starts}
     for at, values in records:
         start = at // length * length
-        if start in states:
-            states[start] = fold(states[start], values, at - start, covered)
-    return states
+        if start in own:
+            own[start].append((at - start, values))
+    return {start: fold_all(found, covered) for start, found in own.items()}
 
 
 def _row(start: int, state: State, level: Level, order: int) -> LevelRow:
     # a period whose rows are all deleted gets a row without rows, which hides what an earlier window wrote
-    return LevelRow(from_micros(start), state.rows, shown(state, level), encode_state(state), order, level.live_from)
+    fields_from = level.fields_from(start)
+    return LevelRow(from_micros(start), state.rows, shown(state, level), encode_state(state), order, level.live_from, fields_from)
 
 
 def _compare(backend: Backend, dataset: Dataset, group: str, level: Level, rows: Sequence[LevelRow], report: Report) -> None:
-    """Count the live items that differ from rows just computed. Not marked: a difference may only be the stream's lag."""
+    """Note the live items that differ from rows just computed. Not marked yet: a difference may only be the stream's lag."""
     if not rows:
         return
     pk = live_pk(dataset.name, group, level.name)
@@ -201,7 +212,13 @@ def _compare(backend: Backend, dataset: Dataset, group: str, level: Level, rows:
         if row is None or not usable(item, level):
             continue
         report.compared += 1
-        if int(item["rows"]) != row.rows or numbers_of(item) != row.numbers:
-            report.mismatches += 1
-            if len(report.examples) < EXAMPLES:
-                report.examples.append(f"{pk} {item['sk']}")
+        if not same(decode_state(item["state"]), decode_state(row.state)):
+            report.different.append(Seen(pk, item["sk"], int(item["version"])))
+
+
+def _compare_latest(backend: Backend, dataset: Dataset, group: str, last: int | None, report: Report) -> None:
+    """Note the latest item where the raw rows just read have a later one, at `last` (µs)."""
+    key = latest_key(dataset.name, group)
+    item = None if last is None else backend.live.get(key)
+    if item is not None and last is not None and "stale_at" not in item and item["valid_time"] < iso_micros(from_micros(last)):
+        report.different.append(Seen(*key, int(item["version"])))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from tesseract.config.cache import Configs
@@ -17,6 +18,7 @@ from tesseract.model import Change
 from tesseract.processing.changes import decode_batch
 from tesseract.storage.base import Objects
 from tesseract.storage.quarantine import STREAM, from_stream, write
+from tesseract.utils.time_utils import EPOCH
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,12 @@ def run(
     first = process([change for change in batch.changes if change.dataset in known])
     lowest = min([*failed, *([] if first is None else [first])], key=int, default=None)
     return {"batchItemFailures": [] if lowest is None else [{"itemIdentifier": lowest}]}
+
+
+def lag(event: dict[str, Any], now: datetime) -> int:
+    """How long ago the oldest record of a batch was written, in seconds."""
+    created = min((record["dynamodb"]["ApproximateCreationDateTime"] for record in event["Records"]), default=None)
+    return 0 if created is None else max(0, int((now - EPOCH).total_seconds() - created))
 
 
 def _configured(changes: Sequence[Change], configs: Configs) -> tuple[set[str], set[str]]:

@@ -11,7 +11,11 @@ from collections.abc import Iterable
 import msgspec
 
 from tesseract.errors import DamagedError, NotFoundError
+from tesseract.model import Window
 from tesseract.storage.base import Objects
+from tesseract.storage.catalog import Catalog
+from tesseract.storage.exports import export_id
+from tesseract.storage.keys import pending_object, touched_object
 
 HOUR = 3_600_000_000  # µs
 Touched = dict[tuple[str, str], set[int]]  # (dataset, group) → hours since 1970
@@ -61,3 +65,14 @@ def merged(parts: Iterable[Touched]) -> Touched:
         for name, hours in part.items():
             union.setdefault(name, set()).update(hours)
     return union
+
+
+def of_window(catalog: Catalog, objects: Objects, window: Window) -> Touched:
+    """What the files of a closed window touched."""
+    export = export_id(window.export_arn)
+    return merged(read(objects, touched_object(window.id, export, file)) for file in catalog.finished_files(window.id, export))
+
+
+def pending_of(objects: Objects, window: Window) -> Touched:
+    """What was touched by a window or before, and had not ended by its end. The window's snapshots have noted it."""
+    return read(objects, pending_object(window.id))

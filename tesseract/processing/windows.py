@@ -6,7 +6,7 @@ Windows abut exactly, are at most a day long (AWS allows no more), and never rea
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from tesseract.model import Window
 from tesseract.utils.time_utils import EPOCH, from_micros, parse_duration, to_micros
 
 LONGEST = timedelta(hours=24)
+SOONER = timedelta(hours=1)  # a window's length while items wait for a repair
 SECOND = timedelta(seconds=1)
 MOST_OPEN = 40  # windows on their way at once: enough for the 35 days that AWS remembers
 # shortest length of a first tier's period
@@ -35,14 +36,15 @@ class Settings:
 class Facts:
     """What the plan looks at. `started` is where the first window begins; `failed` the ids of windows whose export failed.
 
-    With `force` a window is opened as soon as the shortest length allows, and with `covering` no sooner than that it can end at
-    or after that moment.
+    `waiting`: items wait for a repair, which a closed window brings. With `force` a window is opened as soon as the shortest
+    length allows, and with `covering` no sooner than that it can end at or after that moment.
     """
 
     windows: tuple[Window, ...]
     started: datetime
     settings: Settings
     failed: frozenset[str] = frozenset()
+    waiting: bool = False
     force: bool = False
     covering: datetime | None = None
 
@@ -123,6 +125,11 @@ def next_possible(facts: Facts, now: datetime) -> datetime | None:
     return None if moment <= now else moment
 
 
+def may_be_sooner(facts: Facts, now: datetime) -> bool:
+    """Whether a window is due only if items wait for a repair."""
+    return not any(_due(facts, now)) and any(_due(replace(facts, waiting=True), now))
+
+
 def previous_end(facts: Facts) -> datetime:
     """Where the next window begins."""
     return from_micros(facts.windows[-1].end) if facts.windows else facts.started
@@ -143,8 +150,9 @@ def _due(facts: Facts, now: datetime) -> Iterator[Window]:
     settings = facts.settings
     start, horizon = previous_end(facts), floor_second(now - settings.export_lag)
     # without force a rest shorter than the cadence waits: windows stay as long as the cadence is, and few
-    enough = settings.min_window if facts.force else max(min(settings.cadence, LONGEST), settings.min_window)
-    if not facts.force and horizon - start < settings.cadence:
+    pace = min(settings.cadence, SOONER) if facts.waiting else settings.cadence
+    enough = settings.min_window if facts.force else max(min(pace, LONGEST), settings.min_window)
+    if not facts.force and horizon - start < pace:
         return
     if facts.force and facts.covering is not None and horizon < facts.covering:
         return

@@ -57,7 +57,7 @@ class Engine:
         if level is None:
             tables, stats, plans = self._raw(dataset, groups, wanted, raw, question.fields)
         else:
-            live = raw._replace(through=progress.snapshot_through)
+            live = raw._replace(through=progress.snapshot_through, trusted=self._catalog.outage() is None)
             tables, stats, plans = self._level(dataset, level, groups, wanted, live, raw)
         if question.groups is not None:
             self._check_groups(dataset, [g for g, table in zip(groups, tables, strict=True) if not len(table)], now)

@@ -12,6 +12,7 @@ from tesseract.errors import NotFoundError
 from tesseract.model import Item
 from tesseract.query.catalog import Lookup, group_name, group_order, nearest
 from tesseract.storage.base import Table
+from tesseract.storage.catalog import Catalog
 from tesseract.storage.items import TYPES
 from tesseract.storage.keys import LATEST_SHARDS, latest_key, latest_pk, split_group
 from tesseract.utils.time_utils import from_iso
@@ -25,13 +26,14 @@ _WIDE = Context(prec=60)  # the default one holds 28 digits
 class Latest:
     """Reads the latest items of a stage. `engine` makes the query engine, and is called only where one is needed."""
 
-    def __init__(self, live: Table, lookup: Lookup, engine: Callable[[], Engine]) -> None:
-        self._live, self._lookup, self._engine = live, lookup, engine
+    def __init__(self, live: Table, catalog: Catalog, lookup: Lookup, engine: Callable[[], Engine]) -> None:
+        self._live, self._catalog, self._lookup, self._engine = live, catalog, lookup, engine
 
     def one(self, dataset: Dataset, group: str, now: datetime) -> dict[str, Any]:
         """The newest reading of a group. Raises NotFoundError where it has none."""
+        trusted = self._trusted()
         item = self._live.get(latest_key(dataset.name, group))
-        rows = self._rows(dataset, {group: item}, now)
+        rows = self._rows(dataset, {group: item} if trusted else {group: None}, now)
         if rows:
             return rows[0]
         name = group_name(group)
@@ -42,14 +44,20 @@ class Latest:
 
     def all(self, dataset: Dataset, now: datetime) -> list[dict[str, Any]]:
         """The newest reading of every group, in the order of groups; a group without a visible record has none."""
+        trusted = self._trusted()
         items: dict[str, Item | None] = dict.fromkeys(self._lookup.groups(dataset))
         for shard in range(LATEST_SHARDS):
             items |= {item["sk"]: item for item in self._live.query(latest_pk(dataset.name, shard))}
-        return self._rows(dataset, items, now)
+        return self._rows(dataset, items if trusted else dict.fromkeys(items), now)
+
+    def _trusted(self) -> bool:
+        """Whether items count at all: not while the stream may have lost changes. To be read before them."""
+        return self._catalog.outage() is None
 
     def _rows(self, dataset: Dataset, items: dict[str, Item | None], now: datetime) -> list[dict[str, Any]]:
-        rows = {group: _row(dataset, group, item) for group, item in items.items() if item is not None and _usable(dataset, item)}
-        rows |= self._resolved(dataset, [group for group in items if group not in rows], now)
+        known = {group: item for group, item in items.items() if item is not None and _usable(dataset, item)}
+        rows = {group: _row(dataset, group, item) for group, item in known.items() if not item.get("none")}
+        rows |= self._resolved(dataset, [group for group in items if group not in known], now)
         return [rows[group] for group in sorted(rows, key=group_order)]
 
     def _resolved(self, dataset: Dataset, groups: Sequence[str], now: datetime) -> dict[str, dict[str, Any]]:
@@ -61,9 +69,14 @@ class Latest:
 
 
 def _usable(dataset: Dataset, item: Item) -> bool:
-    """Whether an item knows its values, and they are of the declared types: one of a former configuration may hold others."""
+    """Whether an item knows its values, or that there are none.
+
+    They must be of the declared types: one of a former configuration may hold others.
+    """
     if item.get("stale"):
         return False
+    if item.get("none"):
+        return True
     fields: dict[str, Any] = item["fields"]
     return all(type(fields[name]) in TYPES[field.type] for name, field in dataset.fields.items() if name in fields)
 

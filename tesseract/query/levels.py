@@ -1,8 +1,9 @@
 """Aggregate levels: live items on hot days, snapshot rows elsewhere, raw rows for what neither can have; weeks and months merged.
 
 A level up to a day is read period by period. Where the rule of the plan says snapshot, the snapshots have every period that has a
-record and began after the level was kept: an absent one has none. A weekly or monthly level is merged from the exact states of the
-coarsest level that covers its fields, or computed from raw rows where none does: the numbers are the same.
+record and began after the level was kept: an absent one has none. An item or a row that lacks a field that its level got later is
+passed over, and its period is computed from raw rows. A weekly or monthly level is merged from the exact states of the coarsest
+level that covers its fields, or computed from raw rows where none does: the numbers are the same.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 from tesseract.config.dataset import Dataset, Level
 from tesseract.config.tiers import MERGED_LEVELS, UNITS, Unit
 from tesseract.model import FieldValue, Item
-from tesseract.processing.aggregator import State, decode_state, fold, identity, merge, shift, shown
+from tesseract.processing.aggregator import ALL, Fields, State, decode_state, fold, identity, merge, shift, shown
 from tesseract.processing.live_item import live_levels, numbers_of, usable
 from tesseract.query.plan import (
     DAY,
@@ -35,7 +36,7 @@ from tesseract.query.plan import (
 from tesseract.query.raw import Rows, Source, read_raw
 from tesseract.query.results import Stats, empty, within
 from tesseract.storage.arrow_types import exact, is_number
-from tesseract.storage.columns import LIVE_FROM, ORDER, STATE, LevelRow, level_table, unify
+from tesseract.storage.columns import FIELDS_FROM, LIVE_FROM, ORDER, STATE, LevelRow, level_stats, level_table, unify
 from tesseract.storage.conform import conform, declared_kinds
 from tesseract.storage.keys import level_partition, live_pk
 from tesseract.storage.newest import LEVEL, newest
@@ -88,7 +89,7 @@ def _kept(
     """What live items and snapshots have of each group; `columns` are read of the snapshots, None for all."""
     plans = source.map(lambda group: _plan(source, dataset, level, group, wanted, live), groups)
     stretches = [(plan.group, part) for plan in plans for part in plan.stretches if part.source == "live"]
-    found = source.map(lambda job: _live(source, dataset, level, *job), stretches)
+    found = source.map(lambda job: _live(source, dataset, level, *job) if live.trusted else [], stretches)
     files = [(plan.group, part) for plan in plans for part in plan.archive]
     tables = source.map(lambda job: source.segment(job[1], "period_start", columns), files)
     items: dict[str, list[Item]] = {group: [] for group in groups}
@@ -125,18 +126,41 @@ def _keep(
     cold = [Range(part.start, part.end) for part in plan.stretches if part.source == "snapshot"]
     declared = empty(dataset, level).schema
     kinds = declared_kinds(declared.names, declared)
-    snapshot, _ = newest([live.slice(0, 0), *(conform(table, kinds) for table in segments)], LEVEL)
-    snapshot = snapshot.filter(within(snapshot["period_start"], cold))
+    tables = [conform(_shown(dataset, level, table), kinds) for table in segments]
+    snapshot, _ = newest([live.slice(0, 0), *tables], LEVEL)
+    snapshot, lacking = _whole(snapshot.filter(within(snapshot["period_start"], cold)), level)
     both = pa.concat_tables(unify([snapshot, live]))
     starts = sorted(pc.cast(both["period_start"], pa.int64()).to_pylist())
     spans = [Range(part.start, part.end) for part in plan.stretches if part.source == "live"]
-    if level.live_from is not None:  # no snapshot has a period that began before the level was kept
-        spans = coalesce([Range(TIME_MIN, level.live_from + 1), *spans])
+    spans += lacking
+    if level.live_from is not None:  # of periods that began before the level was kept only those have a row that were rebuilt
+        spans.append(Range(TIME_MIN, level.live_from + 1))
+    spans = coalesce(spans)
     unit = UNITS[level.name]
     stats = Stats(segments=len(plan.archive), segment_bytes=sum(part.segment.bytes for part in plan.archive))
     stats.live_items, stats.snapshot_rows = _filled(live), _filled(snapshot)
     missing = starting_in(unit, gaps(wanted, unit, starts), spans)
     return _Kept(both.filter(pc.greater(both["rows"], 0)), missing, stats, (plan,))
+
+
+def _shown(dataset: Dataset, level: Level, table: pa.Table) -> pa.Table:
+    """A segment without the columns that the level shows no more."""
+    fixed = {*dataset.group_by, "period_start", "rows"}
+    parts = [(name, *name.rpartition("_")[::2]) for name in table.column_names if name not in fixed and name[:2] != "__"]
+    hidden = [name for name, field, stat in parts if stat not in level_stats(dataset, level, field)]
+    return table.drop_columns(hidden) if hidden else table
+
+
+def _whole(table: pa.Table, level: Level) -> tuple[pa.Table, list[Range]]:
+    """The snapshot rows that have all fields of their level, and a range that has the starts of the others."""
+    if not level.since:
+        return table, []
+    starts = pc.cast(table["period_start"], pa.int64())
+    bounds = pc.max_element_wise(starts, table[FIELDS_FROM])  # a null is passed over
+    keep = pc.greater(bounds, max(level.since.values()))
+    others = starts.filter(pc.invert(keep))
+    found = [] if len(others) == 0 else [Range(pc.min(others).as_py(), pc.max(others).as_py() + 1)]
+    return table.filter(keep), found
 
 
 def _filled(table: pa.Table) -> int:
@@ -167,7 +191,7 @@ def _states(source: Source, dataset: Dataset, level: Level, groups: Sequence[str
     """The exact states of the periods that a merged level is made of; where nothing covers it, all of it is missing."""
     base = base_level(dataset, level)
     if whole.start < whole.end and base is not None:
-        return _kept(source, dataset, base, groups, whole, live, ["period_start", "rows", STATE, ORDER, LIVE_FROM])
+        return _kept(source, dataset, base, groups, whole, live, ["period_start", "rows", STATE, ORDER, LIVE_FROM, FIELDS_FROM])
     missing = [whole] if whole.start < whole.end else []
     return {group: _Kept(empty(dataset, level), missing, Stats(), ()) for group in groups}
 
@@ -223,11 +247,11 @@ def _covered(dataset: Dataset, level: Level) -> list[str] | None:
 def _computed(dataset: Dataset, level: Level, kept: _Kept, raw: Rows) -> Mapping[int, State]:
     """The states of a level's periods as far as the raw rows of the missing ones go."""
     table = raw.table.filter(within(raw.table["valid_time"], kept.missing))
-    return folded(dataset, table, UNITS[level.name], level.covered())
+    return folded(dataset, table, UNITS[level.name], Fields(level.covered()))
 
 
-def folded(dataset: Dataset, table: pa.Table, unit: Unit, covered: frozenset[str] | None = None) -> Mapping[int, State]:
-    """Period start (µs) → exact state of the fields `covered` (None: of all), of raw rows sorted by time."""
+def folded(dataset: Dataset, table: pa.Table, unit: Unit, covered: Fields = ALL) -> Mapping[int, State]:
+    """Period start (µs) → exact state of the fields `covered`, of raw rows sorted by time."""
     states: dict[int, State] = {}
     start = end = 0
     for at, values in _values(dataset, table):

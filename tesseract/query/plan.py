@@ -37,13 +37,14 @@ class Facts(NamedTuple):
 
     `through` is the watermark of the tier that is asked for: `archived_through` for raw, `snapshot_through` for a level. `marks`
     is day → marked_at. `floor` and `horizon` bound the days that can hold an unmarked record at all, so that an open range is
-    finite; a marked day counts outside them too.
+    finite; a marked day counts outside them too. While `trusted` is False, no live item counts: the stream may have lost changes.
     """
 
     through: int
     marks: Mapping[int, int]
     floor: int = TIME_MIN
     horizon: int = TIME_MAX
+    trusted: bool = True
 
 
 class DaySlice(NamedTuple):

@@ -89,6 +89,12 @@ class Table(Protocol):
         With `until`, throttling is sat out until then, and nothing is sent after; raises Throttled where it lasts longer.
         """
 
+    def put_checked(self, item: Item, condition: Condition | None, check_key: Key, check: Condition) -> None:
+        """`put` that is also conditional on another item of the table, both as of one moment.
+
+        Raises ConditionFailed where either condition does not hold: a reader finds out which. Costs twice what a put does.
+        """
+
     def put_many(self, items: Iterable[Item], until: datetime | None = None) -> list[Item]:
         """Write items with distinct keys, without conditions; returns those that were not written by `until`, never drops one."""
 

@@ -32,6 +32,13 @@ class Progress(msgspec.Struct, frozen=True):
     snapshot_through: int = 0
 
 
+class Outage(msgspec.Struct, frozen=True):
+    """A time [start, end], in seconds since 1970, whose changes the stream functions may have lost."""
+
+    start: int
+    end: int
+
+
 class Catalog(Configurations):
     """The catalog of one stage. `objects` holds manifests that are too large for an item, and copies of configurations."""
 
@@ -146,6 +153,42 @@ class Catalog(Configurations):
             self.table.put({"pk": keys.PROGRESS_PK, "sk": what, "through": through}, Before("through", through))
         except ConditionFailed:
             return
+
+    # outages --------------------------------------------------------------------------------------------------------
+
+    def outage(self) -> Outage | None:
+        """The outage that lasts, or that is not healed yet; None where there is none."""
+        item = self.table.get((keys.OUTAGE_PK, keys.OUTAGE_PK))
+        return None if item is None else Outage(int(item["start"]), int(item["end"]))
+
+    def extend_outage(self, wider: Outage) -> None:
+        """Declare an outage, or make the one that is there as wide as `wider`; never narrower."""
+        for _ in range(ATTEMPTS):
+            old = self.outage()
+            new = wider if old is None else Outage(min(old.start, wider.start), max(old.end, wider.end))
+            if new == old:
+                return
+            item = {"pk": keys.OUTAGE_PK, "sk": keys.OUTAGE_PK, "start": new.start, "end": new.end}
+            item["span"] = _span(new)
+            try:
+                # two shards declare at once: the second finds another span and takes it in
+                self.table.put(item, Absent() if old is None else Is("span", _span(old)))
+            except ConditionFailed:
+                continue
+            return
+        raise RetryError("the outage changed under every attempt", operation="extend_outage")
+
+    def end_outage(self, healed: Outage) -> bool:
+        """Remove an outage; False where it has become wider meanwhile: what came in addition is not healed."""
+        try:
+            self.table.delete((keys.OUTAGE_PK, keys.OUTAGE_PK), Is("span", _span(healed)))
+        except ConditionFailed:
+            return False
+        return True
+
+
+def _span(outage: Outage) -> str:
+    return f"{outage.start}/{outage.end}"
 
 
 def _window(item: Item) -> Window:

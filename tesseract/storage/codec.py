@@ -46,6 +46,8 @@ def storable(value: int | Decimal) -> bool:
 def number_text(value: int | Decimal) -> str:
     """The canonical text of a number: equal numbers have equal text. Raises InputError where DynamoDB cannot hold it."""
     text = str(value)
+    if value.__class__ is int and len(text) <= MAX_DIGITS:
+        return text
     plain = len(text) <= MAX_DIGITS and "E" not in text  # the common case, seen without counting digits
     if plain and "." in text and text[-1] not in ".0":  # as sensors write them: no zero to take off
         return text
@@ -132,6 +134,8 @@ def item_to_json(item: Mapping[str, Any]) -> msgspec.Raw:
         kind = value.__class__
         if kind is str:
             wire[name] = {"S": value}
+        elif kind is int:
+            wire[name] = {"N": number_text(value)}
         else:
             wire[name] = {"M": msgspec.Raw(b"{%b}" % value.json)} if kind is Encoded else to_wire(value)
     return msgspec.Raw(_to_json(wire))

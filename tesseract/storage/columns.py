@@ -17,9 +17,7 @@ from tesseract.storage.codec import shortest
 from tesseract.storage.keys import split_group
 
 WRITE_TIME, DELETED, CONFIG_VERSION = "__write_time", "__deleted", "__config_version"
-STATE, ORDER, LIVE_FROM = "__state", "__order", "__live_from"
-RAW_SYSTEM = {WRITE_TIME: TIMESTAMP, DELETED: pa.bool_(), CONFIG_VERSION: pa.int32()}
-LEVEL_SYSTEM = {STATE: pa.binary(), ORDER: pa.int64(), LIVE_FROM: pa.int64()}
+STATE, ORDER, LIVE_FROM, FIELDS_FROM = "__state", "__order", "__live_from", "__fields_from"
 
 
 class RawRow(msgspec.Struct, frozen=True):
@@ -34,7 +32,10 @@ class RawRow(msgspec.Struct, frozen=True):
 
 
 class LevelRow(msgspec.Struct, frozen=True):
-    """A row of an aggregate level. `numbers` is field → statistic → number; `order` says which of two rows is newer."""
+    """A row of an aggregate level. `numbers` is field → statistic → number; `order` says which of two rows is newer.
+
+    `fields_from` (µs) is None for a row that has the fields of its period's start, else it has all that the level had got by then.
+    """
 
     period_start: datetime
     rows: int
@@ -42,6 +43,7 @@ class LevelRow(msgspec.Struct, frozen=True):
     state: bytes
     order: int
     live_from: int | None
+    fields_from: int | None = None
 
 
 def raw_table(dataset: Dataset, group: str, rows: Sequence[RawRow]) -> pa.Table:
@@ -60,24 +62,32 @@ def raw_table(dataset: Dataset, group: str, rows: Sequence[RawRow]) -> pa.Table:
 
 
 def level_table(dataset: Dataset, level: Level, group: str, rows: Sequence[LevelRow]) -> pa.Table:
-    """Aggregate rows as columns: group_by, period_start, rows, `<field>_<stat>`, then the system columns."""
-    names = list(dataset.fields) or sorted({name for row in rows for name in row.numbers})
-    names += sorted({name for row in rows for name in row.numbers} - set(names))
+    """Aggregate rows as columns: group_by, period_start, rows, `<field>_<stat>`, then the system columns.
+
+    States may hold fields that the configuration shows no more, since it no longer declares them, or no longer as numbers.
+    """
+    names = [*dataset.fields, *sorted({name for row in rows for name in row.numbers} - set(dataset.fields))]
     columns: dict[str, pa.Array] = _group_columns(dataset, group, len(rows))
     columns["period_start"] = pa.array([row.period_start for row in rows], TIMESTAMP)
     columns["rows"] = pa.array([row.rows for row in rows], pa.int64())
     for name in names:
         declared = dataset.fields.get(name)
-        if declared and not declared.numeric:
-            continue
-        for stat in level.wanted(name):
+        for stat in level_stats(dataset, level, name):
             empty = 0 if stat == "count" else None  # a period without a value of the field has counted none
             values = [row.numbers.get(name, {}).get(stat, empty) for row in rows]
             columns[f"{name}_{stat}"] = column(values, stat_type(declared, stat) if declared else None)
     columns[STATE] = pa.array([row.state for row in rows], pa.binary())
     columns[ORDER] = pa.array([row.order for row in rows], pa.int64())
     columns[LIVE_FROM] = pa.array([row.live_from for row in rows], pa.int64())
+    columns[FIELDS_FROM] = pa.array([row.fields_from for row in rows], pa.int64())
     return pa.table(columns)
+
+
+def level_stats(dataset: Dataset, level: Level, field: str) -> tuple[str, ...]:
+    """The statistics of a field that a level shows: none of one that is not a number, or is hidden."""
+    declared = dataset.fields.get(field)
+    shown = declared.numeric if declared else dataset.unknown_fields == "keep"
+    return level.wanted(field) if shown else ()
 
 
 def _group_columns(dataset: Dataset, group: str, count: int) -> dict[str, pa.Array]:
@@ -117,13 +127,20 @@ def _cast(table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
         return pa.chunked_array([column(values.to_pylist(), kind)])
     if pa.types.is_decimal(values.type) and pa.types.is_floating(kind):
         return pa.chunked_array([_doubles(values)])
-    # int64 → double rounds, as a double in the buffer would have
-    return pc.cast(values, kind, safe=not pa.types.is_floating(kind))
+    if pa.types.is_int64(values.type) and pa.types.is_floating(kind) and not _small(values):
+        return pa.chunked_array([_doubles(values)])
+    return pc.cast(values, kind)
+
+
+def _small(values: pa.ChunkedArray) -> bool:
+    """Whether integers are all within those that a double counts."""
+    low, high = pc.min_max(values).as_py().values()
+    return low is None or bool(-(2**53) <= low and high <= 2**53)
 
 
 def _doubles(values: pa.ChunkedArray) -> pa.Array:
-    """Decimals as doubles. Raises ArrowInvalid where one has digits that no double has."""
+    """Decimals or integers as doubles. Raises ArrowInvalid where one has digits that no double has."""
     found = [None if value is None else float(value) for value in values.to_pylist()]
     if any(double is not None and shortest(double) != value for double, value in zip(found, values.to_pylist(), strict=True)):
-        raise pa.ArrowInvalid("a decimal has more digits than a double")
+        raise pa.ArrowInvalid("a number has more digits than a double")
     return pa.array(found, pa.float64())

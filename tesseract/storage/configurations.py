@@ -2,21 +2,33 @@
 
 A version is applied by the put of version n+1 if nobody has it yet. The bucket follows: `config/{dataset}/v….json` per version,
 then `config/{dataset}.json`, the newest. A crash in between leaves the bucket behind until the next publish, never the catalog.
+
+The mark of use says whether a record may have come: an aggregate level that is added before the first one has all records, one
+that is added later has not. Between the two lies a race, which the order of reads and writes decides:
+
+    who applies                                      a process's first write to the dataset
+    1  read the mark: not used                       1  put the mark: used
+    2  put version n+1, level from the first record  2  read the newest version, afresh
+       on, if the mark is still: not used            3  write records, made for that version or an earlier one
+
+Either its 1 comes before our 2: then ours is refused, and planned again for a dataset in use. Or our 2 comes before its 1: then
+its 2 reads version n+1, and the stream functions, which read no older configuration than the first record's, keep the level.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
 
 from tesseract.config.dataset import Dataset, decode_dataset, encode_dataset
-from tesseract.errors import DamagedError, NotFoundError, RetryError
+from tesseract.errors import ConditionFailed, DamagedError, NotFoundError, RetryError
 from tesseract.model import Item
 from tesseract.storage import keys
-from tesseract.storage.base import Absent, Objects, Table
+from tesseract.storage.base import Absent, Is, Objects, Table
 from tesseract.utils.time_utils import iso_micros
 
 logger = logging.getLogger(__name__)
@@ -71,18 +83,31 @@ class Configurations:
                 logger.error("an older version stands in: %s", error)
         return None
 
-    def put_dataset(self, dataset: Dataset, now: datetime) -> None:
-        """Add a version. Raises ConditionFailed where somebody has added it."""
+    def unused(self, name: str) -> bool:
+        """Whether no record of a dataset can have come yet. One without a mark, of an earlier release, is taken for used."""
+        mark = self.table.get((keys.USED_PK, name))
+        return mark is not None and not mark["used"]
+
+    def mark_used(self, name: str) -> None:
+        """Say that a record is about to come; the version to write it under must be read after this."""
+        self.table.put({"pk": keys.USED_PK, "sk": name, "used": True})
+
+    def put_dataset(self, dataset: Dataset, now: datetime, unused: bool = False) -> None:
+        """Add a version. Raises ConditionFailed where somebody has added it, or, if it is for a dataset `unused`, has used it."""
         self.table.put({"pk": keys.DATASETS_PK, "sk": dataset.name})  # before it exists: no dataset is ever unlisted
-        self.table.put(
-            {
-                "pk": keys.config_pk(dataset.name),
-                "sk": keys.version_sk(dataset.version),
-                "body": encode_dataset(dataset).decode(),
-                "applied_at": iso_micros(now),
-            },
-            Absent(),
-        )
+        item = {
+            "pk": keys.config_pk(dataset.name),
+            "sk": keys.version_sk(dataset.version),
+            "body": encode_dataset(dataset).decode(),
+            "applied_at": iso_micros(now),
+        }
+        if unused and dataset.version > 1:
+            self.table.put_checked(item, Absent(), (keys.USED_PK, dataset.name), Is("used", False))
+            return
+        if unused:
+            with suppress(ConditionFailed):  # whoever has put it before was stopped, or applies the same name now
+                self.table.put({"pk": keys.USED_PK, "sk": dataset.name, "used": False}, Absent())
+        self.table.put(item, Absent())
 
     def publish(self, name: str) -> None:
         """Bring the bucket's copies of a dataset up to date; where they are, nothing is written.

@@ -7,15 +7,16 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
-from tesseract.errors import BackendError, ConditionFailed, InputError, NotFoundError, TesseractError, Throttled
+from tesseract.errors import BackendError, ConditionFailed, InputError, NotFoundError, RetryError, TesseractError, Throttled
 from tesseract.model import Item
 from tesseract.storage.base import Absent, Before, Condition, Counters, Is, Key, NotAfter
 from tesseract.storage.codec import Wire as WireItem
 from tesseract.storage.codec import item_from_wire, item_to_json, to_wire
-from tesseract.storage.wire import THROTTLED, Wire, WireError, pauses
+from tesseract.storage.wire import CONFLICTS, THROTTLED, Wire, WireError, pauses
 from tesseract.utils.time_utils import utc_now
 
 T = TypeVar("T")
@@ -42,6 +43,8 @@ def _by_code(code: str, message: str, operation: str, key: str) -> TesseractErro
         return ConditionFailed("somebody else wrote first", operation=operation, key=key)
     if code in THROTTLED:
         return Throttled(f"AWS throttles: {message}", operation=operation, key=key)
+    if code in CONFLICTS:
+        return RetryError(f"a transaction is under way there: {message}", operation=operation, key=key)
     if code in _MISSING:
         return NotFoundError(f"it does not exist: {message}", operation=operation, key=key)
     if code == "ValidationException" and "size" in message.lower():
@@ -138,6 +141,13 @@ class DynamoTable:
                     raise
             time.sleep(min(next(waits), max(_left(until), 0)))
         raise Throttled("the time to write it in is over", operation="PutItem", key=f"{self.name} {key[0]} {key[1]}")
+
+    def put_checked(self, item: Item, condition: Condition | None, check_key: Key, check: Condition) -> None:
+        put = {"TableName": self.name, "Item": item_to_json(item), **_expression(condition)}
+        checked = {"TableName": self.name, "Key": _key(check_key), **_expression(check)}
+        parts = [{"Put": put}, {"ConditionCheck": checked}]
+        token = uuid4().hex  # the call is sent again where no answer came: it is the same one then
+        self._call("TransactWriteItems", _item_key(item), table=False, TransactItems=parts, ClientRequestToken=token)
 
     def put_many(self, items: Iterable[Item], until: datetime | None = None) -> list[Item]:
         left: list[Item] = []

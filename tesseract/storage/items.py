@@ -29,7 +29,9 @@ def expires_at(valid_time: datetime, ttl: timedelta, now: datetime) -> int:
 
     Rounded up to the hour and to midnight, so that the same record received twice on one day is the same item.
     """
-    return min(max(_ceil(valid_time - EPOCH + ttl, 3600), _held_until(now)), _LAST)
+    aged, held = _ceil(valid_time - EPOCH + ttl, 3600), _held_until(now)
+    latest = aged if aged > held else held
+    return latest if latest < _LAST else _LAST
 
 
 def raw_item(dataset: Dataset, record: Record, now: datetime) -> Item:

@@ -15,6 +15,7 @@ from tesseract.utils.time_utils import from_iso, iso_day, iso_micros, iso_second
 
 _QUARANTINE = re.compile(r"quarantine/dataset=([^/]+)/date=(\d{4}-\d\d-\d\d)/([^/]+)\.ndjson")
 LATEST_SHARDS = 4
+WORKLIST_SHARDS = 16
 HISTORY = "r#"  # begins the sort keys of revisions kept: greater than any valid time, which begins with a digit
 MAX_GROUP_BYTES = 450  # an object's key holds 1,024 bytes, and encodes the group once more; a sort key holds 1,024, too
 
@@ -109,10 +110,32 @@ def latest_pk(dataset: str, shard: int) -> str:
     return f"{encode(dataset)}#latest#{shard}"
 
 
+def is_latest_pk(pk: str) -> bool:
+    """Whether a partition of the live table holds latest values: a group may be named `latest`, but no level has a number."""
+    _, group, last = pk.split("#")
+    return group == "latest" and last.isdigit()
+
+
+def split_latest_pk(pk: str) -> str:
+    """The dataset of a partition of latest values."""
+    return unquote(pk.split("#")[0])
+
+
 def worklist_key(pk: str, sk: str) -> tuple[str, str]:
-    """(pk, sk) of the entry that asks for the repair of the live item (pk, sk): live table, spread over 16 partitions."""
+    """(pk, sk) of the entry that asks for the repair of the live item (pk, sk): live table, spread over partitions."""
     name = f"{pk}|{sk}"
-    return f"worklist#{crc32(name.encode()) % 16}", name
+    return f"worklist#{crc32(name.encode()) % WORKLIST_SHARDS}", name
+
+
+def split_worklist_name(name: str) -> tuple[str, str]:
+    """(pk, sk) of the live item that an entry's sort key names."""
+    pk, _, sk = name.partition("|")
+    return pk, sk
+
+
+def worklist_pks() -> list[str]:
+    """The partitions of the worklist."""
+    return [f"worklist#{shard}" for shard in range(WORKLIST_SHARDS)]
 
 
 def config_pk(dataset: str) -> str:
@@ -151,8 +174,10 @@ def version_sk(version: int) -> str:
 
 
 DATASETS_PK = "datasets"
+USED_PK = "used"
 WINDOWS_PK = "windows"
 PROGRESS_PK = "progress"
+OUTAGE_PK = "outage"
 
 
 def window_files_pk(window: str) -> str:
@@ -173,6 +198,14 @@ def touched_object(window: str, export: str, file: str) -> str:
 def pending_object(window: str) -> str:
     """Where the snapshots of a window note the touched periods that had not ended by its end."""
     return f"catalog/pending/{window}.json"
+
+
+MISMATCHES = "catalog/mismatches/"
+
+
+def mismatches_object(window: str) -> str:
+    """Where the snapshots of a window note the live items that differed from raw, to be looked at again."""
+    return f"{MISMATCHES}{window}.json"
 
 
 def segment_object(dataset: str, level: str, group: str, tier: str, label: str, unique: str) -> str:

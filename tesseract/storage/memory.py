@@ -57,6 +57,11 @@ class MemoryTable:
                 order.insert(bisect_left(order, sk), sk)
             partition[sk] = wire
 
+    def put_checked(self, item: Item, condition: Condition | None, check_key: Key, check: Condition) -> None:
+        with self._lock:
+            self._check(*check_key, check)
+            self.put(item, condition)
+
     def put_many(self, items: Iterable[Item], until: datetime | None = None) -> list[Item]:
         for item in items:
             self.put(item)

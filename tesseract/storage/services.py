@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
@@ -14,11 +16,13 @@ from tesseract.errors import BackendError, NotFoundError, RetryError, TesseractE
 from tesseract.storage.dynamodb import batches, translate
 from tesseract.storage.wire import NO_DELAY
 from tesseract.utils.aws_helpers import client, region
+from tesseract.utils.time_utils import utc_now
 
 SEND_BATCH = 10
 LONGEST_CALL = 900  # seconds: the longest that a function may run
 HTTP_TIMEOUT = (5, 35)  # seconds to connect, to answer; the gateway itself gives up after 30
 MAX_CONNECTIONS = 64
+NAMESPACE = "tesseract"  # of metrics
 
 
 class Queue(Protocol):
@@ -62,6 +66,37 @@ def invoke(stage: str, function: str, payload: dict[str, Any]) -> dict[str, Any]
         reason = result.get("errorMessage", result) if isinstance(result, dict) else result
         raise BackendError(f"the function failed: {reason}", operation="invoke", key=name, hint="its log says more")
     return cast(dict[str, Any], result)
+
+
+def put_metric(name: str, value: float, **dimensions: str) -> None:
+    """Publish a count as a CloudWatch metric. Raises BackendError where the caller may not."""
+    datum = {
+        "MetricName": name,
+        "Dimensions": [{"Name": dimension, "Value": text} for dimension, text in dimensions.items()],
+        "Value": value,
+        "Unit": "Count",
+    }
+    try:
+        client("cloudwatch").put_metric_data(Namespace=NAMESPACE, MetricData=[datum])
+    except (ClientError, BotoCoreError) as error:
+        raise _trouble(error, "put_metric_data", name) from error
+
+
+def clock_lag() -> timedelta:
+    """By how much our clock is behind AWS's, to the second; nothing where it is not.
+
+    AWS takes signatures that are minutes off. Whoever names a moment that writes are compared with has to know.
+    """
+    asked = utc_now()
+    try:
+        answer = client("sts").get_caller_identity()
+    except (ClientError, BotoCoreError) as error:
+        raise _trouble(error, "get_caller_identity", "") from error
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+    try:
+        return max(parsedate_to_datetime(date) - asked, timedelta(0))
+    except (TypeError, ValueError):  # an emulator that does not say
+        return timedelta(0)
 
 
 class Kinesis:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ THROTTLED = {
     "InternalServerError",
     "ServiceUnavailable",
 }
+CONFLICTS = {"TransactionConflictException", "TransactionInProgressException"}  # over as soon as the other one is
+_CANCELED = re.compile(r"\[([\w, ]+)\]")  # why each part of a transaction was not done, for those who do not list it
 
 
 class WireError(Exception):
@@ -71,7 +74,8 @@ class Wire:
     def call(self, operation: str, payload: dict[str, Any], until: datetime | None = None) -> Any:
         """The answer to one call, as decoded JSON.
 
-        Tries again where AWS throttles or does not answer; with `until` nothing is sent after it, and throttling is the caller's.
+        Tries again where AWS throttles, does not answer, or is busy with a transaction; with `until` nothing is sent after it, and
+        throttling is the caller's.
         Raises WireError with what AWS says, BackendError where nobody answers.
         """
         from botocore.exceptions import BotoCoreError
@@ -87,7 +91,7 @@ class Wire:
                     hint = "check credentials, region and endpoint"
                     raise BackendError(f"no answer from AWS: {error}", operation=operation, key=self._url, hint=hint) from error
             except WireError as error:
-                if attempt == ATTEMPTS or until is not None or error.code not in THROTTLED:
+                if attempt == ATTEMPTS or until is not None or error.code not in THROTTLED | CONFLICTS:
                     raise
             time.sleep(pause)
         raise AssertionError("unreachable")
@@ -114,4 +118,17 @@ def _refusal(status: int, content: bytes) -> WireError:
     except msgspec.DecodeError:
         error = {}
     code = str(error.get("__type", "")).rpartition("#")[2] or ("ServiceUnavailable" if status >= 500 else f"HTTP {status}")
-    return WireError(code, str(error.get("message") or error.get("Message") or code))
+    message = str(error.get("message") or error.get("Message") or code)
+    return WireError(_reason(error, message) if code == "TransactionCanceledException" else code, message)
+
+
+def _reason(error: dict[str, Any], message: str) -> str:
+    """The code that a single call would have got for what canceled a transaction."""
+    listed = [reason.get("Code") for reason in error.get("CancellationReasons") or ()]
+    said = _CANCELED.search(message)
+    reasons = set(listed or (said[1].split(", ") if said else ())) - {"None", None}
+    if "ConditionalCheckFailed" in reasons:
+        return "ConditionalCheckFailedException"
+    if reasons and reasons <= {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}:
+        return "TransactionConflictException" if "TransactionConflict" in reasons else "ThrottlingException"
+    return "TransactionCanceledException"

@@ -168,3 +168,52 @@ def test_of_sixteen_writers_of_one_version_one_wins(table):
 def test_a_number_that_does_not_fit_is_refused_before_it_is_sent(table):
     with pytest.raises(InputError, match="does not fit"):
         table.put({"pk": "a", "sk": "1", "n": 10**38 + 1})
+
+
+def test_a_put_may_be_conditional_on_another_item(table):
+    mark, version = ("marks", "d"), {"pk": "a", "sk": "v2", "by": "ann"}
+
+    def refused():
+        with pytest.raises(ConditionFailed):
+            table.put_checked(version, Absent(), mark, Is("used", False))
+        return table.get(("a", "v2"))
+
+    assert refused() is None  # there is no mark
+    table.put({"pk": "marks", "sk": "d", "used": False})
+    table.put_checked(version, Absent(), mark, Is("used", False))
+    assert table.get(("a", "v2")) == version
+    assert table.get(mark) == {"pk": "marks", "sk": "d", "used": False}
+    assert refused() == version  # the item is there
+    table.delete(("a", "v2"))
+    table.put({"pk": "marks", "sk": "d", "used": True})
+    assert refused() is None  # the mark has changed
+
+
+def test_a_put_may_be_conditional_on_the_absence_of_another_item(table):
+    table.put_checked({"pk": "a", "sk": "1"}, None, ("b", "1"), Absent())
+    table.put_checked({"pk": "a", "sk": "1", "again": True}, None, ("b", "1"), Absent())
+    table.put({"pk": "b", "sk": "1"})
+    with pytest.raises(ConditionFailed):
+        table.put_checked({"pk": "a", "sk": "1"}, None, ("b", "1"), Absent())
+    assert table.get(("a", "1"))["again"]
+
+
+def test_of_eight_checked_puts_and_a_change_of_what_they_check_those_before_it_are_there(table):
+    """Whoever is told that its put was done has done it before the mark changed; nobody is told anything else than yes or no."""
+    table.put({"pk": "marks", "sk": "d", "used": False})
+
+    def write(writer):
+        if writer == 4:
+            table.put({"pk": "marks", "sk": "d", "used": True})
+            return None
+        try:
+            table.put_checked({"pk": "a", "sk": f"{writer}"}, Absent(), ("marks", "d"), Is("used", False))
+        except ConditionFailed:
+            return None
+        return f"{writer}"
+
+    with ThreadPoolExecutor(4) as pool:
+        done = [writer for writer in pool.map(write, range(9)) if writer is not None]
+    assert done == [item["sk"] for item in table.query("a")]
+    with pytest.raises(ConditionFailed):
+        table.put_checked({"pk": "a", "sk": "late"}, Absent(), ("marks", "d"), Is("used", False))

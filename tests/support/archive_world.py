@@ -10,7 +10,7 @@ import msgspec
 
 from tesseract.config.dataset import Dataset, Field, Level
 from tesseract.model import FieldValue, Item, Record, Window
-from tesseract.processing import archiver, collector, compactor, exporter, snapshots
+from tesseract.processing import archiver, closing, collector, compactor, exporter, snapshots
 from tesseract.processing.collector import Task
 from tesseract.processing.segments import RAW, VALID_TIME, Partition, micros
 from tesseract.processing.windows import Settings
@@ -130,7 +130,7 @@ class World:
     def open(self, seconds: int = 2) -> list[Window]:
         """Let time pass, and open a window over all that was written."""
         self.now += timedelta(seconds=seconds)
-        return list(exporter.run(self.catalog, self.exports, LAPTOP, self.now, force=True).opened)
+        return list(exporter.run(self.catalog, self.exports, self.backend.live, LAPTOP, self.now, force=True).opened)
 
     def collect(self) -> list[Task]:
         """Collect all open windows; the tasks that were sent."""
@@ -147,7 +147,7 @@ class World:
             self.work(task)
 
     def snapshot(self) -> list[snapshots.Report]:
-        return snapshots.run(self.backend, self.catalog, self.now)
+        return closing.run(self.backend, self.catalog, self.now).windows
 
     def compact(self) -> list[compactor.Merged]:
         return compactor.compact(self.catalog, self.backend.objects, [self.dataset], self.now)

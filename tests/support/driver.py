@@ -1,140 +1,275 @@
 """A stream driver: a DynamoDB table's stream and Lambda's event source mapping, as AWS documents them. No emulator has these.
 
-Rules, with the page of the AWS documentation that states each:
+    table = StreamedTable(clock, shards=2)           a table whose changes go into shards (driver_stream.py)
+    mapping = Mapping(table, handler, batch_size=7)  one function on its stream
+    mapping.poll(shard), mapping.drain()             whole invocations, one after another
+    invocation = mapping.take(shard)                 or in two steps, so that others run in between:
+    mapping.settle(invocation, answer)                   it answered,
+    mapping.fail(invocation, error)                      it raised,
+    mapping.time_out(invocation)                         its time is up: Lambda tries again while its last calls may still land
 
-- a write that changes nothing makes no stream record; records carry old and new images (DynamoDB, "Change data capture for DynamoDB
-  Streams");
-- all changes of one item are in one shard lineage, in order; with an LSI, all of one item collection (ibid.; DynamoDB, "Item
-  collections in Local Secondary Indexes");
-- a batch comes from one shard, in order; when it fails, it comes again whole until it succeeds or expires, and the shard waits
-  (Lambda, "Process DynamoDB records with Lambda": polling and batching streams);
-- with ReportBatchItemFailures, the batch is taken up again at the lowest sequence number that was returned; an unknown number or a
-  raised exception fails the batch whole (Lambda, "Configuring partial batch response with DynamoDB and Lambda");
-- with bisect on error, a failed batch is split in two before it is tried again (Lambda, "Create an event source mapping");
-- every record may be delivered more than once (Lambda, "How Lambda processes records from stream and queue-based event sources").
+A shard is known by its place in `table.shards`. Nothing here knows the time but `table.clock`. The rules, and the page of the AWS
+documentation that states each, are in tests/unit/test_driver.py; there also, what AWS leaves open and which reading is taken.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
-from zlib import crc32
+from typing import Any, Literal
 
-from tesseract.storage.base import Condition, Key
-from tesseract.storage.codec import item_to_wire
-from tesseract.storage.memory import MemoryTable
-from tesseract.utils.time_utils import EPOCH
+import msgspec
 
-Event = dict[str, Any]
-Handler = Callable[[Event], Event]
-LABEL = "2026-01-01T00:00:00.000"
+from tests.support.driver_answers import lowest, message
+from tests.support.driver_faults import Deadline, Faults, TimedOut
+from tests.support.driver_filter import OURS, matches
+from tests.support.driver_stream import LABEL, Event, Shard, StreamedTable
+
+__all__ = ["LABEL", "OURS", "Deadline", "Event", "Faults", "Handler", "Invocation", "Mapping", "Shard", "StreamedTable", "TimedOut"]
+
+Handler = Callable[[Event], Any]
+PAYLOAD = 6 * 1024 * 1024  # bytes of an event
+ENVELOPE = len(b'{"Records":[]}') - 1  # a comma goes before each record but the first
 
 
-class StreamedTable(MemoryTable):
-    """A table in memory that writes a stream record for every change, into a shard by partition key."""
+@dataclass
+class Batch:
+    """Records of one shard, by place, that are delivered together until they are through; how often the function failed on them."""
 
-    def __init__(self, clock: Callable[[], datetime], shards: int = 2) -> None:
-        super().__init__("raw")
-        self.clock = clock
-        self.shards: list[list[Event]] = [[] for _ in range(shards)]
-        self.label = LABEL
-        self._sequence = 0
+    places: list[int]
+    failures: int = 0
 
-    def put(self, item: Event, condition: Condition | None = None, until: datetime | None = None) -> None:
-        with self._lock:  # writers are several threads
-            old = self.get((item["pk"], item["sk"]))
-            super().put(item, condition, until)
-            new = self.get((item["pk"], item["sk"]))
-            if new != old:
-                self._record("INSERT" if old is None else "MODIFY", (item["pk"], item["sk"]), old, new)
 
-    def delete(self, key: Key, condition: Condition | None = None) -> None:
-        old = self.get(key)
-        super().delete(key, condition)
-        if old is not None:
-            self._record("REMOVE", key, old, None)
+@dataclass(eq=False)
+class Invocation:
+    """One call of the function. `left`: Lambda no longer waits for it, whatever it still does or answers."""
 
-    def expire(self, now: datetime) -> None:
-        """What TTL does, some time after `expires_at`."""
-        for item in list(self.items()):
-            if item["expires_at"] <= (now - EPOCH) / timedelta(seconds=1):
-                self.delete((item["pk"], item["sk"]))
+    shard: int
+    event: Event
+    state: Literal["running", "left", "over"] = "running"
 
-    def _record(self, name: str, key: Key, old: Event | None, new: Event | None) -> None:
-        self._sequence += 1
-        body: Event = {
-            "ApproximateCreationDateTime": (self.clock() - EPOCH) // timedelta(seconds=1),
-            "Keys": {"pk": {"S": key[0]}, "sk": {"S": key[1]}},
-            "SequenceNumber": str(99 * 10**18 + self._sequence * 10),  # crosses a power of ten: text order would be wrong
-            "StreamViewType": "NEW_AND_OLD_IMAGES",
-        }
-        body |= {"OldImage": item_to_wire(old)} if old else {}
-        body |= {"NewImage": item_to_wire(new)} if new else {}
-        arn = f"arn:aws:dynamodb:us-east-1:123456789012:table/raw/stream/{self.label}"
-        record = {"eventName": name, "eventSource": "aws:dynamodb", "eventSourceARN": arn, "dynamodb": body}
-        self.shards[crc32(key[0].encode()) % len(self.shards)].append(record)
+
+@dataclass
+class Reader:
+    """How far a mapping is in one shard: the first place not read yet, the batches read but not through, the running invocation."""
+
+    window: datetime
+    read: int = 0
+    batches: list[Batch] = field(default_factory=list)
+    running: Invocation | None = None
 
 
 class Mapping:
-    """The event source mapping of one function: where each shard's next batch begins, retries, bisection, redelivery."""
+    """The event source mapping of one function, at TRIM_HORIZON, ParallelizationFactor 1, with ReportBatchItemFailures.
 
-    def __init__(self, table: StreamedTable, handler: Handler, *, batch_size: int = 100, bisect: bool = True) -> None:
+    `retries` and `max_age` (seconds) of -1 mean: until the records expire. `filter` holds patterns, of which a record must match
+    one; without any, all are delivered. `on_failure` takes the message about each discarded batch.
+    """
+
+    def __init__(
+        self,
+        table: StreamedTable,
+        handler: Handler,
+        *,
+        batch_size: int = 100,
+        window_seconds: int = 0,
+        bisect: bool = True,
+        retries: int = -1,
+        max_age: int = -1,
+        filter: Sequence[Event] = (),
+        on_failure: Callable[[Event], None] | None = None,
+        payload: int = PAYLOAD,
+    ) -> None:
         self.table, self.handler, self.batch_size, self.bisect = table, handler, batch_size, bisect
-        self.position = [0] * len(table.shards)
-        self.size = [batch_size] * len(table.shards)
+        self.window, self.retries, self.payload = timedelta(seconds=window_seconds), retries, payload
+        self.max_age = None if max_age < 0 else timedelta(seconds=max_age)
+        self.patterns, self.on_failure = filter, on_failure
+        self.readers: dict[int, Reader] = {}
+        self.begun = table.clock()
         self.invocations = 0
+        self.lost = 0  # records that were trimmed before this mapping had read them
 
-    def poll(self, shard: int) -> bool:
-        """One invocation for one shard; whether there was anything to deliver."""
-        start = self.position[shard]
-        batch = self.table.shards[shard][start : start + self.size[shard]]
-        if not batch:
+    # whole invocations --------------------------------------------------------------------------------------------------
+
+    def poll(self, shard: int, hurry: bool = False) -> bool:
+        """One invocation for one shard, if there is one to make; whether there was."""
+        invocation = self.take(shard, hurry)
+        if invocation is None:
             return False
-        self.invocations += 1
         try:
-            failures = self.handler({"Records": batch}).get("batchItemFailures", [])
-        except Exception:
-            failures = [{"itemIdentifier": None}]
-        numbers = [record["dynamodb"]["SequenceNumber"] for record in batch]
-        identifiers = [failure["itemIdentifier"] for failure in failures]
-        if not identifiers:
-            self.position[shard], self.size[shard] = start + len(batch), self.batch_size
-        elif all(identifier in numbers for identifier in identifiers):
-            self.position[shard] = start + min(numbers.index(identifier) for identifier in identifiers)
-        elif self.bisect:
-            self.size[shard] = max(1, len(batch) // 2)
+            answer = self.handler(invocation.event)
+        except TimedOut:
+            self.time_out(invocation)
+        except Exception as error:
+            self.fail(invocation, error)
+        else:
+            self.settle(invocation, answer)
         return True
 
-    def redeliver(self, shard: int, records: int) -> None:
-        """At least once: the shard's last records come again."""
-        self.position[shard] = max(0, self.position[shard] - records)
-
     def drain(self, most: int = 10_000) -> None:
-        """Deliver until every shard is empty. Raises where a shard gets stuck."""
+        """Deliver until every shard is empty, batching windows cut short. Raises where a shard gets stuck."""
         for _ in range(most):
-            if not any([self.poll(shard) for shard in range(len(self.position))]):
-                return
-        raise AssertionError(f"a shard is stuck after {most} polls at {self.position}")
+            if not any([self.poll(shard, hurry=True) for shard in range(len(self.table.shards))]):
+                break
+        stuck = [shard for shard in range(len(self.table.shards)) if not self.through(shard)]
+        assert not stuck, f"the shards {stuck} are stuck: their invocations fail or still run"
 
+    def redeliver(self, shard: int, records: int) -> None:
+        """At least once: the shard's last records come again, unless its children are already being read."""
+        reader = self._reader(shard)
+        if not any(child in self.readers for child in self.table.children(shard)):
+            if reader.running:
+                reader.running.state, reader.running = "left", None
+            self._expire(shard, reader)
+            first = reader.batches[0].places[0] if reader.batches else reader.read
+            reader.batches, reader.read = [], max(first - records, self._limit(shard))
 
-class Faults:
-    """Wraps a table: some calls raise before or after they have taken effect, by a seeded dice."""
+    # one invocation in two steps ----------------------------------------------------------------------------------------
 
-    def __init__(self, table: Any, dice: random.Random, rate: float, error: Exception) -> None:
-        self._table, self._dice, self._rate, self._error = table, dice, rate, error
-        self.armed = True
+    def take(self, shard: int, hurry: bool = False) -> Invocation | None:
+        """Begin the shard's next invocation. None where one runs, nothing is there, or its batch is still being gathered."""
+        if not self._parents_through(shard):
+            return None
+        reader = self._reader(shard)
+        if reader.running:
+            return None
+        self._expire(shard, reader)
+        if not reader.batches and not self._gather(shard, reader, hurry):
+            return None
+        records = self.table.shards[shard]
+        reader.running = Invocation(shard, {"Records": [records[place] for place in reader.batches[0].places]})
+        self.invocations += 1
+        return reader.running
 
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._table, name)
+    def settle(self, invocation: Invocation, answer: Any) -> None:
+        """The function answered."""
+        reader = self._end(invocation)
+        if reader is None:
+            return
+        batch = reader.batches[0]
+        checkpoint = lowest(answer, [record["dynamodb"]["SequenceNumber"] for record in invocation.event["Records"]])
+        if checkpoint is None:
+            reader.batches.pop(0)
+        elif checkpoint < 0:
+            self._failed(invocation.shard, reader)
+        else:
+            batch.places = batch.places[checkpoint:]
+            if checkpoint == 0 or not self.bisect:  # to split a batch, at a returned number too, is no retry
+                self._count(invocation.shard, reader)
 
-        def call(*arguments: Any, **options: Any) -> Any:
-            if self.armed and self._dice.random() < self._rate:
-                raise self._error
-            result = method(*arguments, **options)
-            if self.armed and self._dice.random() < self._rate:
-                raise self._error  # a crash after the write, before anybody knows of it
-            return result
+    def fail(self, invocation: Invocation, error: BaseException | None = None) -> None:
+        """The function raised. Lambda does not look at what."""
+        reader = self._end(invocation)
+        if reader is not None:
+            self._failed(invocation.shard, reader)
 
-        return call
+    def time_out(self, invocation: Invocation) -> None:
+        """The function's time is up: a failure like others, but some of its calls may still be on their way."""
+        self.fail(invocation)
+        invocation.state = "left"
+
+    def through(self, shard: int) -> bool:
+        """Whether all records of a shard have been delivered, discarded, filtered out or trimmed, and those of its parents."""
+        if not self._parents_through(shard):
+            return False
+        reader = self._reader(shard)
+        if reader.running is None:
+            self._expire(shard, reader)
+        return not reader.batches and not any(map(self._wanted, self.table.shards[shard][reader.read :]))
+
+    # batches ------------------------------------------------------------------------------------------------------------
+
+    def _reader(self, shard: int) -> Reader:
+        return self.readers.setdefault(shard, Reader(self.begun))
+
+    def _parents_through(self, shard: int) -> bool:
+        parent = self.table.shards[shard].parent
+        return parent is None or self.through(parent)
+
+    def _wanted(self, record: Event) -> bool:
+        return not self.patterns or any(matches(pattern, record) for pattern in self.patterns)
+
+    def _gather(self, shard: int, reader: Reader, hurry: bool) -> bool:
+        """Read a batch, if one is full or its window has ended."""
+        records = self.table.shards[shard]
+        places: list[int] = []
+        size, end, full = ENVELOPE, len(records), False
+        for place in range(reader.read, len(records)):
+            if not self._wanted(records[place]):
+                continue
+            size += len(msgspec.json.encode(records[place])) + 1
+            if places and size > self.payload:
+                end, full = place, True
+                break
+            places.append(place)
+            if len(places) == self.batch_size:
+                end, full = place + 1, True
+                break
+        if places and not (full or hurry or self._window_over(reader, records.written[places[0]])):
+            return False
+        reader.read = end
+        reader.batches = [Batch(places)] if places else []
+        return bool(places)
+
+    def _window_over(self, reader: Reader, first: datetime) -> bool:
+        """Windows follow one another from the end of the last invocation; that of the first waiting record must have passed."""
+        if not self.window:
+            return True
+        empty = max(first - reader.window, timedelta(0)) // self.window
+        return self.table.clock() >= reader.window + (empty + 1) * self.window
+
+    def _limit(self, shard: int) -> int:
+        """The first place whose record may still be delivered."""
+        ages = [self.table.retention] if self.max_age is None else [self.table.retention, self.max_age]
+        return self.table.older(shard, min(ages))
+
+    def _expire(self, shard: int, reader: Reader) -> None:
+        """Skip what is trimmed; discard what is too old, in batches or not yet read."""
+        records, trimmed = self.table.shards[shard], self.table.older(shard, self.table.retention)
+        self.lost += sum(map(self._wanted, records[reader.read : trimmed]))
+        reader.read = max(reader.read, trimmed)
+        limit = self._limit(shard)
+        for batch in reader.batches:
+            self._discard(shard, [place for place in batch.places if place < limit], "RecordAgeExceeded", batch.failures)
+            batch.places = [place for place in batch.places if place >= limit]
+        reader.batches = [batch for batch in reader.batches if batch.places]
+        unread = [place for place in range(reader.read, limit) if self._wanted(records[place])]
+        self._discard(shard, unread, "RecordAgeExceeded", 0)
+        reader.read = max(reader.read, limit)
+
+    # failures -----------------------------------------------------------------------------------------------------------
+
+    def _end(self, invocation: Invocation) -> Reader | None:
+        """The reader whose invocation this ends; None where Lambda no longer waits for it."""
+        assert invocation.state != "over", "the invocation is over already"
+        if invocation.state == "left":
+            return None
+        reader = self._reader(invocation.shard)
+        reader.running, reader.window, invocation.state = None, self.table.clock(), "over"
+        return reader
+
+    def _failed(self, shard: int, reader: Reader) -> None:
+        """The batch failed whole: halves, or the same again."""
+        batch = reader.batches[0]
+        middle = len(batch.places) // 2
+        if self.bisect and middle:
+            halves = batch.places[:middle], batch.places[middle:]
+            reader.batches[:1] = [Batch(half, batch.failures) for half in halves]
+        else:
+            self._count(shard, reader)
+
+    def _count(self, shard: int, reader: Reader) -> None:
+        """One more failure of the batch, perhaps its last."""
+        batch = reader.batches[0]
+        batch.failures += 1
+        if 0 <= self.retries < batch.failures:
+            reader.batches.pop(0)
+            self._discard(shard, batch.places, "RetryAttemptsExhausted", batch.failures)
+
+    def _discard(self, shard: int, places: list[int], condition: str, failures: int) -> None:
+        """Tell the destination where the records are: of the records themselves it gets nothing."""
+        if places and self.on_failure is not None:
+            records = self.table.shards[shard]
+            batch = [records[place] for place in places]
+            self.on_failure(message(records.id, batch, condition, failures, self.table.clock()))

@@ -55,14 +55,16 @@ class World(archive_world.World):
         clock = lambda: self.now
         self.now = start
         self.raw = StreamedTable(clock)
+        self.raw.retention = 10_000 * DAY  # streams that lag as long as they like: what a lost record does is tested elsewhere
         objects = MemoryObjects()
         self.backend = Backend(self.raw, MemoryTable("live"), MemoryTable("catalog"), objects)
         self.catalog = Catalog(self.backend.catalog, objects)
         self.exports, self.queue = MemoryExports(self.backend, start), MemoryQueue()
         self.dataset = apply(self.catalog, dataset, start - DAY).dataset
+        self.catalog.mark_used(dataset.name)
         self.written: dict[tuple[str, datetime], dict[str, FieldValue]] = {}
         configs = Configs(self.catalog, clock)
-        aggregates = AggregateProcessor(self.backend.live, self.catalog, configs, clock)
+        aggregates = AggregateProcessor(self.backend.raw, self.backend.live, self.catalog, configs, clock)
         latest = LatestProcessor(self.raw, self.backend.live, self.catalog, configs, clock)
         self.mappings = [
             Mapping(self.raw, lambda event, process=function.process: run(event, process, configs, objects), batch_size=50)

@@ -70,7 +70,7 @@ class RealStage:
     def follow(self, wanted: int) -> int:
         """Give the stream's new records, at least `wanted` of them, to both stream functions' code and to the exports' log."""
         deadline, seen = time.monotonic() + PATIENCE, 0
-        aggregates = AggregateProcessor(self.backend.live, self.catalog, self.configs, utc_now)
+        aggregates = AggregateProcessor(self.backend.raw, self.backend.live, self.catalog, self.configs, utc_now)
         latest = LatestProcessor(self.backend.raw, self.backend.live, self.catalog, self.configs, utc_now)
         while seen < wanted and time.monotonic() < deadline:
             for records in self._read():
@@ -101,7 +101,7 @@ class RealStage:
     def archive(self) -> int:
         """One export window over all that the stream has told, its tasks through the queue; the rows that were committed."""
         now = utc_now() + timedelta(seconds=2)
-        exporter.run(self.catalog, self.exports, LAPTOP, now, force=True)
+        exporter.run(self.catalog, self.exports, self.backend.live, LAPTOP, now, force=True)
         collector.collect_all(self.catalog, self.backend.objects, self.exports, self.queue, now)
         rows = 0
         while True:

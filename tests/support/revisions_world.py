@@ -102,7 +102,7 @@ class World(archive_world.World):
         self.catalog.put_dataset(self.dataset, START)
         self.writer = Writer(self.raw, self.backend.live, clock)
         configs = Configs(self.catalog, clock)
-        aggregates = AggregateProcessor(self.backend.live, self.catalog, configs, clock)
+        aggregates = AggregateProcessor(self.backend.raw, self.backend.live, self.catalog, configs, clock)
         latest = LatestProcessor(self.raw, self.backend.live, self.catalog, configs, clock)
         self.mappings = [
             Mapping(self.raw, lambda event, process=function.process: run(event, process, configs, objects), batch_size=4)

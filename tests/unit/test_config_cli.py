@@ -72,6 +72,8 @@ def test_a_dataset_from_its_first_version_to_its_third(world, run):
     first = fingerprint(parse(FIRST)["a"])
     assert (code, out.split(" (")[0], err) == (0, f"a: new, version 1, hash {first[:12]}", "")
     assert run("apply", FIRST)[1].startswith("a: unchanged, version 1, hash")
+    assert run("plan", SECOND)[1].startswith("a: compatible, version 2 (")
+    world.store.catalog.mark_used("a")
     code, out, _ = run("plan", SECOND)
     assert code == 0
     assert out.startswith("a: needs backfill, version 2 (")
@@ -136,9 +138,9 @@ def test_a_race_is_told_in_a_line(world, run, monkeypatch):
     catalog = world.store.catalog
     put = catalog.put_dataset
 
-    def late(dataset, now):
+    def late(dataset, now, unused):
         put(replace(catalog.dataset("a"), version=2, description="somebody else's"), now)
-        put(dataset, now)
+        put(dataset, now, unused)
 
     monkeypatch.setattr(catalog, "put_dataset", late, raising=False)
     code, out, err = run("apply", SECOND)

@@ -69,6 +69,14 @@ def lives(*wanted: Dataset) -> dict[str, bool]:
     return {level.name: level.live_from != before.get(level.name, "absent") for level in last.levels}
 
 
+def later(*wanted: Dataset) -> dict[str, str]:
+    """Level → the fields that it got in the last step, though earlier records may hold them."""
+    *versions, last = grown(*wanted)
+    before = {level.name: level.since for level in versions[-1].levels}
+    changed = {level.name: dict(level.since.items() - before.get(level.name, {}).items()) for level in last.levels}
+    return {name: " ".join(sorted(since)) for name, since in changed.items() if since}
+
+
 # verdicts -----------------------------------------------------------------------------------------------------------------
 
 
@@ -186,25 +194,29 @@ def test_a_field_that_no_record_can_hold_is_added_without_more_ado():
     assert lives(dataset(), wanted) == {"hourly": False, "daily": False, "weekly": False}
 
 
-def test_a_field_that_comes_back_begins_the_levels_that_show_it_anew():
+def test_a_field_that_comes_back_is_new_to_the_levels_that_show_it():
     without = dataset(fields=fields(n=None))
     assert verdicts(dataset(), without) == {"fields.n": "compatible"}
     assert verdicts(dataset(), without, dataset()) == {"fields.n": "needs backfill"}
-    assert lives(dataset(), without, dataset()) == {"hourly": True, "daily": False, "weekly": False}
+    assert lives(dataset(), without, dataset()) == {"hourly": False, "daily": False, "weekly": False}
+    assert later(dataset(), without, dataset()) == {"hourly": "n"}
     again = dataset(fields=fields(n=Field("string", "n")))
     assert verdicts(dataset(), without, again) == {"fields.n": "refused"}  # version 1 had it as a number
     text = dataset(fields=fields(s=None))
     assert verdicts(dataset(), text, dataset()) == {"fields.s": "compatible"}  # no level shows text
 
 
-def test_a_field_that_was_kept_undeclared_begins_the_levels_anew_that_show_it():
+def test_a_field_that_was_kept_undeclared_is_new_to_the_levels_that_show_it():
     loose = dataset(fields={}, unknown_fields="keep", levels=(Level("hourly", {"avg": ()}), Level("daily", {"avg": ("x",)})))
     wanted = replace(loose, fields={"y": Field("float", "y"), "s": Field("string", "s")})
     assert verdicts(loose, wanted) == {"fields.y": "needs backfill", "fields.s": "compatible"}
-    assert lives(loose, wanted) == {"hourly": True, "daily": False}
+    assert lives(loose, wanted) == {"hourly": False, "daily": False}
+    assert later(loose, wanted) == {"hourly": "y"}
     why = plan(grown(loose), wanted, NOW).changes[0].why
-    assert "one that is not of type float reads as null; level hourly starts anew" in why
-    assert lives(loose, replace(loose, fields={"x": Field("float", "x")})) == {"hourly": True, "daily": True}
+    assert "one that is not of type float reads as null; level hourly has it from now on, earlier periods are computed" in why
+    declared = replace(loose, fields={"x": Field("float", "x")})
+    assert later(loose, declared) == {"hourly": "x", "daily": "x"}
+    assert "; levels daily and hourly have it from now on" in plan(grown(loose), declared, NOW).changes[0].why
 
 
 def test_undeclared_values_may_be_hidden_and_shown_again():
@@ -214,19 +226,24 @@ def test_undeclared_values_may_be_hidden_and_shown_again():
     assert lives(keep, reject, keep) == {"hourly": True, "daily": False, "weekly": False}
     once = dataset(fields=fields(n=None))
     assert verdicts(reject, once, replace(once, unknown_fields="keep")) == {"unknown_fields": "needs backfill"}
+    assert later(reject, once, replace(once, unknown_fields="keep")) == {"hourly": "n"}  # a former one can be named
+    assert not any(lives(reject, once, replace(once, unknown_fields="keep")).values())
     named = dataset(levels=BASE.levels[1:])
     assert verdicts(replace(named, unknown_fields="keep"), named, replace(named, unknown_fields="keep")) == {
         "unknown_fields": "compatible"
     }
 
 
-def test_a_level_that_shows_more_begins_anew_and_one_that_shows_less_goes_on():
+def test_a_level_that_shows_more_goes_on_and_lacks_only_that():
     more = dataset(levels=(Level("hourly", {"avg": (), "max": ()}), *BASE.levels[1:]))
     assert verdicts(dataset(), more) == {"aggregations.hourly": "needs backfill"}
-    assert lives(dataset(), more) == {"hourly": True, "daily": False, "weekly": False}
+    assert later(dataset(), more) == {"hourly": "n x"}
     assert verdicts(more, dataset()) == {"aggregations.hourly": "compatible"}
-    assert lives(dataset(), more, dataset()) == {"hourly": False, "daily": False, "weekly": False}
-    assert lives(dataset(), more, dataset(), more) == {"hourly": True, "daily": False, "weekly": False}
+    assert later(dataset(), more, dataset()) == {}
+    assert later(dataset(), more, dataset(), more) == {"hourly": "n x"}
+    assert not any(lives(dataset(), more, dataset(), more).values())
+    why = plan(grown(dataset()), more, NOW).changes[0].why
+    assert why.startswith("stored periods lack statistics that are new: level hourly has n and x from now on, earlier periods are")
     spelled = dataset(levels=(Level("hourly", {"avg": ("x", "n")}), *BASE.levels[1:]))
     assert verdicts(dataset(), spelled) == {"aggregations.hourly": "compatible"}  # the same statistics in other words
 
@@ -249,6 +266,41 @@ def test_a_level_that_is_added_counts_from_when_every_writer_knows_of_it():
     assert {change.verdict for change in removed.changes} == {"compatible"}
     again = plan([*versions, added.dataset, removed.dataset], dataset(max_future_seconds=60), NOW + timedelta(days=1))
     assert again.dataset.level("hourly").live_from > since
+
+
+def test_a_field_that_a_level_gets_later_counts_from_when_every_writer_knows_of_it_and_one_that_comes_back_from_then():
+    bare = dataset(levels=(Level("hourly", {"avg": ("x",)}),), max_future_seconds=7200)
+    more = replace(bare, levels=(Level("hourly", {"avg": ("x", "n"), "max": ("x",)}),))
+    versions = grown(bare, more)
+    moment = to_micros(NOW + timedelta(days=1) + CACHE + MARGIN + timedelta(hours=2))
+    assert versions[-1].levels[0] == replace(more.levels[0], since={"n": moment, "x": moment})
+    less = replace(bare, levels=(Level("hourly", {"max": ("x",)}),))
+    versions = grown(bare, more, less, more)
+    assert versions[2].levels[0].since == {"x": moment}  # what is not shown is not lacking
+    again = versions[3].levels[0].since
+    assert again.keys() == {"n", "x"}  # x has its average again, which periods of version 3 lack
+    assert min(again.values()) == moment + 2 * 86_400_000_000
+    gone = grown(bare, more, replace(bare, levels=()), more)[-1].levels[0]
+    assert (gone.since, gone.live_from) == ({}, moment + 2 * 86_400_000_000)  # a new life has all of it
+    loose = [replace(one, unknown_fields="keep") for one in (bare, more)]
+    undeclared = replace(loose[1], fields=fields(n=None), levels=(Level("hourly", {"avg": (), "max": ()}),))
+    anew = grown(*loose, undeclared)[-1].levels[0]
+    assert (anew.since, anew.live_from) == ({}, moment + 86_400_000_000)  # nobody can name what was kept undeclared
+
+
+SINCE = st.dictionaries(st.sampled_from("abc"), st.integers(-5, 5))
+
+
+@given(SINCE, st.integers(-7, 7), st.none() | st.integers(-7, 7))
+def test_what_a_period_lacks_is_what_came_at_or_after_its_start_and_was_not_recomputed(since, start, fields_from):
+    level = Level("hourly", {"avg": ()}, since=since)
+    for name, moment in since.items():
+        lacking = name in level.lacks(start, fields_from)
+        assert lacking == (moment >= start and (fields_from is None or moment >= fields_from))
+    whole = level.fields_from(start)
+    assert not level.lacks(start, whole)
+    assert (whole is None) == (not level.lacks(start))
+    assert level.lacks(start, fields_from) <= since.keys()
 
 
 def test_the_shortest_time_in_the_buffer_that_any_version_had_is_remembered():
@@ -361,8 +413,8 @@ def test_a_put_whose_answer_was_lost_is_not_taken_for_somebody_elses(catalog):
         def __getattr__(self, name):
             return getattr(catalog, name)
 
-        def put_dataset(self, one, now):
-            catalog.put_dataset(one, now)
+        def put_dataset(self, one, now, unused):
+            catalog.put_dataset(one, now, unused)
             raise ConditionFailed("the first attempt had arrived")
 
     assert apply(Lost(), dataset(), NOW, "ann").verdict == "new"

@@ -18,7 +18,7 @@ from tesseract.errors import DamagedError
 from tesseract.model import FieldValue, Record
 from tesseract.processing import archiver, raw_rows
 from tesseract.processing.aggregates import AggregateProcessor
-from tesseract.processing.aggregator import fold, identity, shown
+from tesseract.processing.aggregator import Fields, fold, identity, shown
 from tesseract.processing.latest import LatestProcessor
 from tesseract.processing.publisher import datasets_of, publish
 from tesseract.processing.stream import run
@@ -54,9 +54,10 @@ class World(archive_world.World):
         self.catalog = Catalog(self.backend.catalog, objects)
         self.exports, self.queue = MemoryExports(self.backend, START), MemoryQueue()
         self.dataset = apply(self.catalog, dataset, START - DAY).dataset
+        self.catalog.mark_used(dataset.name)
         self.written: dict[datetime, dict[str, FieldValue]] = {}
         configs = Configs(self.catalog, clock)
-        aggregates = AggregateProcessor(self.backend.live, self.catalog, configs, clock)
+        aggregates = AggregateProcessor(self.backend.raw, self.backend.live, self.catalog, configs, clock)
         latest = LatestProcessor(self.raw, self.backend.live, self.catalog, configs, clock)
         self.mappings = [
             Mapping(self.raw, lambda event, process=function.process: run(event, process, configs, objects), batch_size=50)
@@ -115,7 +116,7 @@ class World(archive_world.World):
         for at in sorted(self.written):
             start = UNITS[level.name].floor(at)
             state = states.get(start, identity())
-            states[start] = fold(state, self._fields(at), to_micros(at) - to_micros(start), level.covered())
+            states[start] = fold(state, self._fields(at), to_micros(at) - to_micros(start), Fields(level.covered()))
         rows = [LevelRow(start, state.rows, shown(state, level), b"", 0, None) for start, state in states.items()]
         table = level_table(self.dataset, level, "A", rows).to_pylist()
         assert {name for row in table for name in row if not name.startswith("__")} == {name for row in found for name in row}
@@ -221,6 +222,24 @@ def test_rows_of_before_and_after_read_as_the_new_version_says(case, place):
         world.now += 40 * DAY
         world.compact()
         world.check()
+
+
+def test_a_level_that_gets_a_field_keeps_its_items_and_shows_the_others():
+    world = World(HOURLY_TEMP)
+    world.put(START + HOUR / 2, temp=1, wind=5)
+    world.change(replace(BASE, levels=(Level("hourly", {"max": ("temp", "wind")}),)))
+    world.put(START + HOUR / 3, temp=2, wind=7)
+    moment = world.dataset.levels[0].since["wind"]
+    world.now += 2 * HOUR
+    world.put(world.now, temp=3, wind=9)
+    old, new = world.backend.live.query(live_pk("weather", "A", "hourly"))
+    assert (old["fields"].keys(), old["fields"]["temp"]["max"]) == ({"temp"}, 2)
+    assert new["fields"].keys() == {"temp", "wind"}
+    assert not {"live_from", "stale_at"} & old.keys()
+    assert to_micros(world.now) // (3600 * 10**6) * 3600 * 10**6 > moment >= to_micros(START)
+    result = world.store().read("weather", "A", level="hourly")
+    assert result.table["wind_max"].to_pylist() == [7, 9]
+    assert (result.stats.live_items, result.stats.recomputed) == (1, 1)
 
 
 def test_what_is_no_longer_declared_is_kept_in_the_archive():

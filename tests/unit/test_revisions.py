@@ -259,7 +259,7 @@ def test_streams_never_see_the_revisions_kept():
     world = World("all")
     world.write([record(0, 1, 1), record(0, 2, 2)])
     seen = [change for shard in world.raw.shards for change in decode_batch({"Records": shard}).changes]
-    assert [(change.valid_time, change.new.fields) for change in seen] == [(KEYS[0], {"temp": 2})]
+    assert [(change.time, change.new.fields) for change in seen] == [(iso_micros(KEYS[0]), {"temp": 2})]
     assert sum(map(len, world.raw.shards)) == 3
     assert not [batch for shard in world.raw.shards if (batch := decode_batch({"Records": shard}).poison)]
 
@@ -287,8 +287,8 @@ def test_under_ref_time_order_nothing_is_folded_once_something_may_have_expired(
         own = dataset if by_ref else weather()
         item = LiveItem(*key, state=fold(identity(), {"temp": 5}, 0), version=1, applied="s/" + "1".zfill(40), safe_until=safe)
         now = from_micros((safe + seconds) * 1_000_000)
-        change = Change("weather", "A", LATE, "2", "s", now, old, new)
-        return apply(item, key, [change], Facts(own, level, now, lambda period: True))
+        change = Change("weather", "A", iso_micros(LATE), to_micros(LATE), "2", "s/" + "2".zfill(40), safe + seconds, old, new)
+        return apply(item, key, [change], Facts(own, level, now, lambda period: True)).item
 
     image = RawImage({"temp": 5}, None, False, safe + 9, 1)
     grave = RawImage({}, None, True, safe - 9, 1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tesseract.storage.keys import history_key, raw_key
+from tesseract.storage.keys import OUTAGE_PK, USED_PK, history_key, raw_key, worklist_pks
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,6 +66,15 @@ def test_a_function_that_is_traced_may_send_its_traces_or_it_cannot_be_deployed(
         assert rights(function, "xray:PutTraceSegments") == rights(function, "xray:PutTelemetryRecords") == ["*"]
 
 
+@pytest.mark.parametrize("name", ["ingestHttp", "ingestKinesis"])
+def test_ingestion_may_put_the_mark_of_use_and_nothing_else_into_the_catalog(name):
+    statements = [one for one in FUNCTIONS[name]["iamRoleStatements"] if one["Resource"] == {"GetAtt": "CatalogTable.Arn"}]
+    reads, mark = statements
+    assert reads["Action"] == ["dynamodb:GetItem", "dynamodb:Query"]
+    assert mark["Action"] == "dynamodb:PutItem"
+    assert mark["Condition"] == {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [USED_PK]}}
+
+
 def test_the_raw_table_keeps_a_collection_in_one_lineage_and_streams_both_images():
     raw = TABLES["RawTable"]["Properties"]
     (index,) = raw["LocalSecondaryIndexes"]
@@ -113,3 +123,20 @@ def test_every_handler_is_there(name):
     path = ROOT / FUNCTIONS[name]["module"] / f"{module}.py"
     assert f"def {attribute}(" in path.read_text()
     assert len(path.read_text().splitlines()) <= 60
+
+
+def test_the_dashboard_is_json():
+    body = TABLES["Dashboard"]["Properties"]["DashboardBody"]["Sub"]
+    titles = [widget["properties"]["title"] for widget in json.loads(body)["widgets"]]
+    assert len(titles) == len(set(titles)) == 4
+
+
+def test_stream_functions_may_record_an_outage_and_the_archive_may_delete_nothing_of_a_dataset():
+    for name in ("aggregates", "latest"):
+        statements = [one for one in FUNCTIONS[name]["iamRoleStatements"] if one["Action"] == "dynamodb:PutItem"]
+        (outage,) = [one for one in statements if one["Resource"] == {"GetAtt": "CatalogTable.Arn"}]
+        assert outage["Condition"] == {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [OUTAGE_PK]}}
+    deletes = [one for one in FUNCTIONS["snapshot"]["iamRoleStatements"] if "DeleteItem" in str(one["Action"])]
+    leading = [value for one in deletes for condition in one["Condition"].values() for value in condition["dynamodb:LeadingKeys"]]
+    assert leading == ["worklist#*", OUTAGE_PK]
+    assert all(pk.startswith(leading[0][:-1]) for pk in worklist_pks())

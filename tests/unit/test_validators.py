@@ -15,7 +15,7 @@ from tesseract.config.schema import parse
 from tesseract.errors import InputError
 from tesseract.ingestion.bodies import split as split_bytes
 from tesseract.ingestion.validators import MAX_ITEM_BYTES, Validator
-from tesseract.storage.codec import item_bytes
+from tesseract.storage.codec import item_bytes, item_to_json, item_to_wire, number_text, shortest
 from tesseract.storage.items import raw_item, records_of
 from tesseract.storage.keys import MAX_GROUP_BYTES, segment_object, split_group
 from tesseract.storage.memory import MemoryTable
@@ -123,6 +123,41 @@ def test_a_record_as_declared_takes_the_fast_road():
     validator = Validator(DECLARED)
     assert validator._fast.read(json.dumps(GOOD).encode(), NOW) == decode(DECLARED, GOOD, fast=False).records[0][1]
     assert Validator(FREE)._fast is None
+
+
+def carried_and_made(dataset, line):
+    """The items of the records on a line, as the body of a call carries them and as their values make them."""
+    items = [raw_item(dataset, record, NOW) for _, record in decode(dataset, line).records]
+    return [msgspec.json.decode(item_to_json(item)) for item in items], [item_to_wire(item) for item in items]
+
+
+@given(readings())
+@settings(max_examples=300, deadline=None)
+def test_the_form_that_is_made_with_the_values_is_that_of_the_values(record):
+    carried, made = carried_and_made(DECLARED, json.dumps(record).encode())
+    assert carried == made
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.floats(-1e-4, 1e-4) | st.floats(1e15, 1e17))
+@settings(max_examples=500, deadline=None)
+def test_a_double_has_the_digits_of_its_repr_on_both_roads(value):
+    line = json.dumps({"g": "a", "t": "2026-01-05T11:00:00Z", "a": value}).encode()
+    assert outcome(FLAT, line, True) == outcome(FLAT, line, False)
+    carried, made = carried_and_made(FLAT, line)
+    assert carried == made
+    assert all(item["fields"]["M"]["a"] == {"N": number_text(shortest(value))} for item in carried)
+
+
+def test_names_of_fields_are_names_whatever_they_look_like():
+    names = ["it's", '"', "{t0}", "'+limit+'", "class", "read", "\\", "\n", "\U0001f600", "#", "a b", "%s", "__import__('os')"]
+    members = {f"f{index}": index + 0.5 for index in range(len(names))}
+    fields = {name: msgspec.structs.replace(FLAT.fields["a"], path=path) for name, path in zip(names, members, strict=True)}
+    dataset = msgspec.structs.replace(FLAT, fields=fields)
+    line = json.dumps({"g": "a", "t": "2026-01-05T11:00:00Z", **members}).encode()
+    record = Validator(dataset)._fast.read(line, NOW)
+    assert record.fields == {name: Decimal(f"{index}.5") for index, name in enumerate(names)}
+    carried, made = carried_and_made(dataset, line)
+    assert carried == made
 
 
 # whatever comes ---------------------------------------------------------------------------------------------------------

@@ -11,7 +11,21 @@ from msgspec.structs import replace
 
 from tesseract.errors import BackendError, InputError
 from tesseract.processing import exporter, windows
-from tesseract.processing.windows import LONGEST, SECOND, Ask, Facts, Open, Retry, Settings, next_possible, plan, settings_from
+from tesseract.processing.windows import (
+    LONGEST,
+    SECOND,
+    SOONER,
+    Ask,
+    Facts,
+    Open,
+    Retry,
+    Settings,
+    may_be_sooner,
+    next_possible,
+    plan,
+    settings_from,
+)
+from tesseract.storage.keys import worklist_key
 from tesseract.utils.time_utils import from_micros, to_micros
 from tests.support.archive_world import LAPTOP, START, World, weather
 
@@ -54,6 +68,50 @@ def test_a_forced_window_opens_exactly_from_when_it_is_said_to_be_possible(rules
     else:
         assert plan(facts, possible)
         assert not plan(facts, possible - timedelta(microseconds=1))
+
+
+@given(settings, st.timedeltas(timedelta(0), timedelta(days=3)))
+def test_what_waits_for_a_repair_brings_the_next_window_forward_to_an_hour_and_never_puts_it_off(
+    rules: Settings, pause: timedelta
+) -> None:
+    now = START + pause
+    calm, waiting = (plan(Facts((), START, rules, waiting=waits), now) for waits in (False, True))
+    open_for = windows.floor_second(now - rules.export_lag) - START
+    assert bool(waiting) == (open_for >= max(min(SOONER, rules.cadence), rules.min_window))
+    assert [step.window.start for step in calm] == [step.window.start for step in waiting][: len(calm)]
+    assert may_be_sooner(Facts((), START, rules), now) == (bool(waiting) and not calm)
+    assert not may_be_sooner(Facts((), START, rules, force=True), now)
+    if calm:
+        assert waiting[-1].window.end >= calm[-1].window.end
+
+
+def test_a_worklist_entry_opens_a_window_of_an_hour_and_is_looked_for_only_then() -> None:
+    world, slow = World(), Settings(timedelta(minutes=5), timedelta(minutes=15), timedelta(days=1))
+    asked: list[str] = []
+
+    class Live:
+        def query(self, pk: str, *, limit: int) -> object:
+            asked.append(pk)
+            return world.backend.live.query(pk, limit=limit)
+
+    def opened(after: timedelta) -> list[timedelta]:
+        done = exporter.run(world.catalog, world.exports, Live(), slow, START + after)  # type: ignore[arg-type]
+        return [timedelta(microseconds=window.end - window.start) for window in done.opened]
+
+    pk, sk = worklist_key("weather#A#hourly", "2024-02-01T00:00:00Z")
+    world.backend.live.put({"pk": pk, "sk": sk, "token": "t", "put_at": "2024-03-01T00:00:00.000000Z"})
+    assert opened(timedelta(hours=1, minutes=4)) == []
+    assert asked == []
+    assert opened(timedelta(hours=1, minutes=5)) == [timedelta(hours=1)]
+    assert pk in asked
+    assert len(asked) <= 16
+    world.backend.live.delete((pk, sk))
+    asked.clear()
+    assert opened(timedelta(hours=9)) == []
+    assert len(set(asked)) == 16
+    asked.clear()
+    assert opened(timedelta(hours=26)) == [timedelta(hours=24)]
+    assert asked == []
 
 
 def test_a_week_without_a_timer_is_caught_up_in_days() -> None:
@@ -110,7 +168,7 @@ def test_a_failed_export_is_asked_for_again_under_another_token() -> None:
     world.put("A", START, {"wind": 1})
     (window,) = world.open()
     assert world.collect() == []
-    exporter.run(world.catalog, world.exports, LAPTOP, world.now)
+    exporter.run(world.catalog, world.exports, world.backend.live, LAPTOP, world.now)
     again = world.catalog.window(window.id)
     assert again is not None
     assert again.attempt == 2
@@ -122,7 +180,7 @@ def test_a_crash_before_the_arn_is_recorded_asks_for_the_same_export() -> None:
     world = World()
     (window,) = world.open()
     world.catalog.change_window(window.id, lambda stored: replace(stored, export_arn=""))
-    exporter.run(world.catalog, world.exports, LAPTOP, world.now)
+    exporter.run(world.catalog, world.exports, world.backend.live, LAPTOP, world.now)
     assert world.catalog.window(window.id) == window
     assert len(world.exports.tokens) == 1
 

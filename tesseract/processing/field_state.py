@@ -1,0 +1,165 @@
+"""The exact state of one field over a period, and the algebra on it: values as scaled integers, nothing ever rounded.
+
+39.02 is 3902 at scale 2. Sums and sums of squares do not depend on the order of arrival, and a value that is taken out again
+leaves no residue. Extremes cannot be taken back like sums: one that was taken out is None until it is looked up again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
+from typing import NamedTuple
+
+from tesseract.errors import DamagedError
+
+EXACT = Context(
+    prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Inexact, InvalidOperation]
+)  # the default one rounds at 28 digits
+
+
+class FieldState(NamedTuple):
+    """The exact state of one field over a period. All values are integers at `scale` (digits after the point).
+
+    `minimum`, `maximum`, `first` and `last` are None where the field has no value, and where they must be looked up again.
+    """
+
+    n: int = 0  # non-null values
+    scale: int = 0
+    total: int = 0
+    squares: int = 0  # at twice the scale
+    minimum: int | None = None
+    maximum: int | None = None
+    first: int | None = None
+    first_at: int = 0
+    last: int | None = None
+    last_at: int = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether no extreme has to be looked up."""
+        return not self.n or None not in (self.minimum, self.maximum, self.first, self.last)
+
+
+def single(value: int | Decimal, at: int) -> FieldState:
+    """The state of one value."""
+    number, scale = scaled(value)
+    return FieldState(1, scale, number, number * number, number, number, number, at, number, at)
+
+
+def of_values(values: Sequence[int | Decimal], times: Sequence[int]) -> FieldState:
+    """The state of several values and their times: the same as merging their singles, at a fraction of the time."""
+    pairs = [scaled(value) for value in values]
+    scale = max(scale for _, scale in pairs)
+    numbers = [number if own == scale else number * 10 ** (scale - own) for number, own in pairs]
+    first, last = min(zip(times, numbers, strict=True)), max(zip(times, numbers, strict=True))
+    squares = sum([number * number for number in numbers])
+    return FieldState(len(numbers), scale, sum(numbers), squares, min(numbers), max(numbers), first[1], first[0], last[1], last[0])
+
+
+def merged(left: FieldState, right: FieldState) -> FieldState:
+    """The state of two disjoint sets of values. Associative and commutative. What one of them does not know, nobody does."""
+    if not left.n or not right.n:
+        return left if left.n else right
+    left, right = aligned(left, right)
+    n, total, squares = left.n + right.n, left.total + right.total, left.squares + right.squares
+    minimum = maximum = first = last = None
+    first_at = last_at = 0
+    if left.minimum is not None and right.minimum is not None:
+        minimum = left.minimum if left.minimum <= right.minimum else right.minimum
+    if left.maximum is not None and right.maximum is not None:
+        maximum = left.maximum if left.maximum >= right.maximum else right.maximum
+    if left.first is not None and right.first is not None:
+        first_at, first = min((left.first_at, left.first), (right.first_at, right.first))
+    if left.last is not None and right.last is not None:
+        last_at, last = max((left.last_at, left.last), (right.last_at, right.last))
+    return FieldState(n, left.scale, total, squares, minimum, maximum, first, first_at, last, last_at)
+
+
+def retracted(field: FieldState, value: int | Decimal, at: int) -> FieldState:
+    """`field` without a value that is in it. An extreme that was this value is None then.
+
+    Raises DamagedError where it cannot be in it.
+    """
+    field, one = aligned(field, single(value, at))
+    n, total, squares = field.n - 1, field.total - one.total, field.squares - one.squares
+    if n < 0 or squares < 0 or (not n and (total or squares)):
+        raise DamagedError("a value is taken out of an aggregate that does not hold it")
+    if not n:
+        return FieldState()
+    return field._replace(
+        n=n,
+        total=total,
+        squares=squares,
+        minimum=None if field.minimum == one.minimum else field.minimum,
+        maximum=None if field.maximum == one.maximum else field.maximum,
+        first=None if field.first_at == at else field.first,
+        last=None if field.last_at == at else field.last,
+    )
+
+
+def corrected(field: FieldState, old: int | Decimal, new: int | Decimal, at: int) -> FieldState:
+    """`field` with the value at `at` replaced. Extremes stay known where the new value tells them: nothing lies beyond the old one.
+
+    Raises DamagedError where `old` cannot be in it.
+    """
+    before, one = aligned(field, single(old, at))
+    after, other = aligned(merged(retracted(field, old, at), single(new, at)), single(new, at))
+    if before.n == 1:
+        return after
+    was, now = Decimal(old), Decimal(new)
+    return after._replace(
+        minimum=other.minimum if before.minimum == one.minimum and now <= was else after.minimum,
+        maximum=other.maximum if before.maximum == one.maximum and now >= was else after.maximum,
+        first=other.first if before.first is not None and before.first_at == at else after.first,
+        first_at=at if before.first is not None and before.first_at == at else after.first_at,
+        last=other.last if before.last is not None and before.last_at == at else after.last,
+        last_at=at if before.last is not None and before.last_at == at else after.last_at,
+    )
+
+
+def scaled(value: int | Decimal) -> tuple[int, int]:
+    """A number as an integer and its scale, with as few digits after the point as it needs."""
+    if isinstance(value, int):
+        return value, 0
+    text = str(value)
+    whole, _, fraction = text.partition(".")
+    if fraction.isdigit() and fraction[-1] != "0":  # nearly every number that comes
+        return int(whole + fraction), len(fraction)
+    text = format(value, "f")
+    if "n" in text:
+        raise ValueError(f"{value} is not a number that can be aggregated")
+    whole, point, fraction = text.partition(".")
+    fraction = fraction.rstrip("0") if point else ""
+    return int(whole + fraction), len(fraction)
+
+
+def unscaled(value: int | None, scale: int) -> int | Decimal | None:
+    """The inverse of `scaled`."""
+    return value if value is None or not scale else EXACT.scaleb(Decimal(value), -scale)
+
+
+def aligned(left: FieldState, right: FieldState) -> tuple[FieldState, FieldState]:
+    """Both at one scale."""
+    if left.scale == right.scale:
+        return left, right
+    scale = max(left.scale, right.scale)
+    return _at_scale(left, scale), _at_scale(right, scale)
+
+
+def _at_scale(field: FieldState, scale: int) -> FieldState:
+    if field.scale == scale:
+        return field
+    factor = 10 ** (scale - field.scale)
+
+    def up(value: int | None) -> int | None:
+        return None if value is None else value * factor
+
+    return field._replace(
+        scale=scale,
+        total=field.total * factor,
+        squares=field.squares * factor * factor,
+        minimum=up(field.minimum),
+        maximum=up(field.maximum),
+        first=up(field.first),
+        last=up(field.last),
+    )

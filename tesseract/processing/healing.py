@@ -1,0 +1,60 @@
+"""Ends an outage of the stream functions, once the archive holds every write of it: what it may have touched is marked stale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from tesseract.config.dataset import Dataset
+from tesseract.config.tiers import UNITS
+from tesseract.processing import touched as notes
+from tesseract.processing.live_item import live_levels
+from tesseract.processing.marking import mark, mark_latest
+from tesseract.processing.outage import SECOND
+from tesseract.processing.touched import HOUR, Touched, of_window, pending_of
+from tesseract.storage.base import Backend
+from tesseract.storage.catalog import Catalog, Outage
+from tesseract.storage.keys import latest_key, live_key
+from tesseract.utils.time_utils import from_micros
+
+
+def heal(backend: Backend, catalog: Catalog, now: datetime) -> int:
+    """End an outage whose every write is archived; the number of items that were marked stale. Doing it twice is harmless."""
+    outage = catalog.outage()
+    if outage is None or catalog.progress().archived_through < outage.end * SECOND:
+        return 0
+    marked = 0
+    for (name, group), hours in sorted(_touched(backend, catalog, outage).items()):
+        dataset = catalog.sound(name)
+        if dataset is not None:
+            marked += _mark(backend, dataset, group, hours, now)
+    catalog.end_outage(outage)
+    return marked
+
+
+def _touched(backend: Backend, catalog: Catalog, outage: Outage) -> Touched:
+    """What the windows of an outage wrote, and what had not ended before it: a period may have been begun then."""
+    windows = [window for window in catalog.windows() if window.state == "closed"]
+    before = [window for window in windows if window.end <= outage.start * SECOND and window.snapshot_at]
+    parts = [of_window(catalog, backend.objects, window) for window in windows if window.end > outage.start * SECOND]
+    if before:
+        parts.append(pending_of(backend.objects, before[-1]))
+    return notes.merged(parts)
+
+
+def _mark(backend: Backend, dataset: Dataset, group: str, hours: Iterable[int], now: datetime) -> int:
+    keys = {
+        live_key(dataset.name, group, UNITS[level.name], at): level
+        for level in live_levels(dataset)
+        for hour in hours
+        for at in _starts(level.name, hour)
+    }
+    marked = sum(mark(backend.live, key, level, now) for key, level in keys.items())
+    return marked + mark_latest(backend.live, latest_key(dataset.name, group), now)
+
+
+def _starts(level: str, hour: int) -> list[datetime]:
+    """The starts of a level's periods within an hour, or of the one that holds it."""
+    start, end = from_micros(hour * HOUR), from_micros((hour + 1) * HOUR)
+    unit = UNITS[level]
+    return [period.start for period in unit.periods(unit.floor(start), end)]

@@ -1,0 +1,103 @@
+"""What the real code is given while it is simulated: one thread, seeded ids, a live table that forgets soon. Restored afterwards."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import pkgutil
+import sys
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import tesseract
+from tesseract.model import Segment
+from tesseract.storage import parquet_writer
+from tesseract.storage.arrow_types import TIMESTAMP
+from tesseract.storage.base import Objects
+from tests.simulation.scheduler import Scheduler, Serial
+
+LIVE_TTL = timedelta(days=5)  # longer than any item of the buffer lasts, as the real one is
+
+
+@contextmanager
+def simulated() -> Iterator[None]:
+    """Within, the library's pools are serial, its ids come from the dice, and live items expire after days instead of a year."""
+    for part in ("config", "ingestion", "processing", "query", "storage"):
+        package = importlib.import_module(f"{tesseract.__name__}.{part}")
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    real_uuid4 = uuid.uuid4
+    saved: list[tuple[Any, str, Any]] = []
+
+    def put(owner: Any, name: str, value: Any) -> None:
+        saved.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, value)
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("tesseract."):
+            for attribute, value in list(vars(module).items()):
+                if value is ThreadPoolExecutor:
+                    put(module, attribute, Serial)
+                elif value is real_uuid4:
+                    put(module, attribute, _uuid4)
+    put(uuid, "uuid4", _uuid4)
+    put(sys.modules["tesseract.processing.live_item"], "LIVE_TTL", LIVE_TTL)
+    put(parquet_writer, "encode", _encode)
+    put(parquet_writer, "read", _read)
+    put(sys.modules["tesseract.query.raw"], "read", _read)
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(level)
+        for owner, name, value in reversed(saved):
+            setattr(owner, name, value)
+
+
+def attach(sim: Scheduler | None) -> None:
+    """Whose dice the serial pools and the ids use."""
+    Serial.sim = sim
+    _tables.clear()
+
+
+# most of a run would be the coding of files of a few rows: they are kept as tables, named in the bucket by a number
+
+_tables: dict[bytes, pa.Table] = {}
+
+
+def _encode(table: pa.Table, metadata: Mapping[str, str]) -> parquet_writer.File:
+    body = b"%d PAR1" % len(_tables)
+    _tables[body] = table
+    return parquet_writer.File(body, 0, 4, "")
+
+
+def _read(
+    objects: Objects,
+    segment: Segment,
+    time_column: str,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    table = _tables[objects.get(segment.key)]
+    assert len(table) == segment.rows
+    if columns is not None:
+        table = table.select([name for name in columns if name in table.column_names])
+    times = table[time_column]
+    if start is not None:
+        table = table.filter(pc.greater_equal(times, pa.scalar(start, TIMESTAMP)))
+        times = table[time_column]
+    return table if end is None else table.filter(pc.less(times, pa.scalar(end, TIMESTAMP)))
+
+
+def _uuid4() -> uuid.UUID:
+    assert Serial.sim is not None
+    return uuid.UUID(int=Serial.sim.serials.getrandbits(128), version=4)
