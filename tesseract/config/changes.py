@@ -178,16 +178,11 @@ def _added(versions: Sequence[Dataset], wanted: Dataset, name: str, gained: Gain
     shown = "values that earlier records hold are shown"
     if any(version.unknown_fields == "keep" for version in versions):
         shown += f", and one that is not of type {kind(field)} reads as null"
-    anew = [level for level in sorted(gained.anew) if field.numeric and _shows(wanted, level, name)]
+    anew = sorted(level.name for level in wanted.levels if level.name in gained.anew and field.numeric and level.wanted(name))
     lacking = [level for level, fields in sorted(gained.fields.items()) if name in fields]
     if not anew and not lacking:
         return Change(setting, how, COMPATIBLE, shown)
     return Change(setting, how, BACKFILL, f"{shown}; {_lack(anew, lacking, 'it')}")
-
-
-def _shows(dataset: Dataset, level: str, field: str) -> bool:
-    found = dataset.level(level)
-    return found is not None and bool(found.wanted(field))
 
 
 def _removed(wanted: Dataset, name: str) -> Change:
@@ -249,9 +244,8 @@ def _levels(old: Dataset, wanted: Dataset, gained: Gains, unused: bool) -> Itera
             if level.name in gained.anew:
                 yield Change(setting, how, BACKFILL, f"stored periods lack statistics that are new: {_lack([level.name])}")
             elif level.name in gained.fields:
-                fields = " and ".join(sorted(gained.fields[level.name]))
-                why = f"stored periods lack statistics that are new: {_lack((), [level.name], fields)}"
-                yield Change(setting, how, BACKFILL, why)
+                lack = _lack((), [level.name], " and ".join(sorted(gained.fields[level.name])))
+                yield Change(setting, how, BACKFILL, f"stored periods lack statistics that are new: {lack}")
             else:
                 enough = UNUSED if unused else "stored periods have every statistic that it shows"
                 yield Change(setting, how, COMPATIBLE, MERGED if level.name in MERGED_LEVELS else enough)

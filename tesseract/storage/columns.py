@@ -135,7 +135,7 @@ def _cast(table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
 def _small(values: pa.ChunkedArray) -> bool:
     """Whether integers are all within those that a double counts."""
     low, high = pc.min_max(values).as_py().values()
-    return low is None or bool(-(2**53) <= low and high <= 2**53)
+    return low is None or bool(low >= -(2**53) and high <= 2**53)
 
 
 def _doubles(values: pa.ChunkedArray) -> pa.Array:

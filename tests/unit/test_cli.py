@@ -180,7 +180,19 @@ def test_exit_codes(monkeypatch, capsys, error, code, says):
 
 def test_help_is_there_for_every_command():
     runner = CliRunner()
-    for words in ([], ["config"], ["local"], ["query"], ["config", "apply"], ["sql"], ["latest"], ["catalog"]):
+    for words in (
+        [],
+        ["config"],
+        ["local"],
+        ["query"],
+        ["config", "apply"],
+        ["sql"],
+        ["latest"],
+        ["catalog"],
+        ["rebuild"],
+        ["audit"],
+        ["watch"],
+    ):
         assert runner.invoke(cli.app, [*words, "--help"]).exit_code == 0
     assert cli.run(["config"]) == 2
 

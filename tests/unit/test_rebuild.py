@@ -212,8 +212,11 @@ def test_a_latest_value_that_is_stale_or_wrong_is_computed_too(world, capsys):
     for wrong in (
         {**right, "fields": {"i": 2}},
         {k: v for k, v in right.items() if k != "fields"} | {"stale": True, "stale_at": 1},
+        None,
     ):
-        world.backend.live.put(wrong)
+        world.backend.live.delete(key)
+        if wrong is not None:
+            world.backend.live.put(wrong)
         out = ask(capsys, "rebuild", "weather", "A")[1]
         assert out.splitlines()[0] == "marked of group A: 1 hourly, 1 daily, the latest value"
         world.pass_time(timedelta(minutes=1))
