@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import groupby
@@ -12,7 +12,7 @@ from threading import Event
 from tesseract.config.cache import Configs
 from tesseract.config.dataset import Dataset, Level
 from tesseract.config.tiers import UNITS, Period
-from tesseract.errors import ConditionFailed, TesseractError
+from tesseract.errors import ConditionFailed, RetryError, TesseractError
 from tesseract.model import Change, Manifest
 from tesseract.processing.aggregator import known
 from tesseract.processing.batches import Planned, Task, plan, tasks_of
@@ -21,7 +21,7 @@ from tesseract.processing.live import Facts
 from tesseract.processing.live_item import LiveItem, decode_item, encode_item
 from tesseract.processing.outage import declare
 from tesseract.processing.worklist import entry
-from tesseract.storage.base import Absent, Is, Table
+from tesseract.storage.base import Absent, Is, Key, Table
 from tesseract.storage.catalog import Catalog
 from tesseract.utils.time_utils import to_micros
 
@@ -44,8 +44,7 @@ class AggregateProcessor:
         delivers again from there.
         """
         declare(self._catalog, changes, self._clock())
-        tasks = self._tasks(changes)
-        items = {key: decode_item(item) for key, item in self._live.get_many(task.key for task in tasks).items()}
+        tasks, items = self._read(changes)
         stop = Event()
         try:
             planned = plan(tasks, items)
@@ -59,7 +58,22 @@ class AggregateProcessor:
             logger.warning("a batch was not applied: %s", error)
         return _lowest([task for task in tasks if not task.done])
 
-    def _tasks(self, changes: list[Change]) -> list[Task]:
+    def _read(self, changes: list[Change]) -> tuple[list[Task], dict[Key, LiveItem]]:
+        """The tasks of a batch and the items that are there, under configurations no older than those that wrote the items."""
+        newest: dict[str, int] = {}
+        while True:
+            tasks = self._tasks(changes, newest)
+            items = {key: decode_item(item) for key, item in self._live.get_many(task.key for task in tasks).items()}
+            newer = {
+                task.facts.dataset.name: version
+                for task in tasks
+                if task.key in items and (version := items[task.key].config_version or 0) > task.facts.dataset.version
+            }
+            if not newer:
+                return tasks, items
+            newest |= newer
+
+    def _tasks(self, changes: list[Change], newest: Mapping[str, int]) -> list[Task]:
         by_dataset: dict[str, list[Change]] = {}
         for change in changes:
             by_dataset.setdefault(change.dataset, []).append(change)
@@ -67,7 +81,7 @@ class AggregateProcessor:
         tasks: list[Task] = []
         for name, own in by_dataset.items():
             # a change is never read under an older configuration than the one that wrote it
-            dataset = self._configs.get(name, max((c.new.config_version for c in own if c.new), default=0))
+            dataset = self._configs.get(name, max((newest.get(name, 0), *(c.new.config_version for c in own if c.new))))
             tasks += tasks_of(own, dataset, self._facts(dataset, outage))
         return tasks
 
@@ -95,6 +109,8 @@ class AggregateProcessor:
                     return
                 found = self._live.get(part.task.key)
                 items = {} if found is None else {part.task.key: decode_item(found)}
+                if any((item.config_version or 0) > part.task.facts.dataset.version for item in items.values()):
+                    raise RetryError("the item was written under a newer configuration", key=" ".join(part.task.key))
                 (part,) = plan([part.task], items)
                 if part.marks:
                     self._live.put(entry(part.task.key, self._clock()))

@@ -8,10 +8,12 @@ Times are µs since the period's start. Only numbers are aggregated: text and tr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import chain
 from math import isqrt
-from typing import NamedTuple
+from operator import itemgetter
+from typing import NamedTuple, cast
 
 import msgspec
 
@@ -24,6 +26,7 @@ from tesseract.storage.codec import LARGEST, MAX_DIGITS, MIN_EXPONENT, SMALLEST,
 _GUARD = 128  # bits of a square root, of which a double keeps 53
 Values = Mapping[str, FieldValue]  # of a record: field → value; nulls are absent
 NOTHING: frozenset[str] = frozenset()
+NUMBERS: frozenset[type] = frozenset((int, Decimal))  # True is not of them
 
 
 class State(NamedTuple):
@@ -67,20 +70,30 @@ def fold(state: State, values: Values, at: int, covered: Fields = ALL) -> State:
 
 def fold_all(records: Iterable[tuple[int, Values]], covered: Fields = ALL) -> State:
     """The state of many records at once, as (time, values): the same as folding one after the other into nothing."""
-    columns: dict[str, tuple[list[int | Decimal], list[int]]] = {}
-    rows = 0
-    only, without = covered
+    times, rows = [], []
     for at, values in records:
-        rows += 1
-        for name, value in values.items():
-            kind = type(value)
-            if (kind is Decimal or kind is int) and (only is None or name in only) and name not in without:
-                column = columns.get(name)
-                if column is None:
-                    column = columns[name] = ([], [])
-                column[0].append(value)  # type: ignore[arg-type]
-                column[1].append(at)
-    return State(rows, {name: of_values(*column) for name, column in columns.items()})
+        times.append(at)
+        rows.append(values)
+    fields = {}
+    for name in dict.fromkeys(chain.from_iterable(rows)):
+        if (covered.only is None or name in covered.only) and name not in covered.without:
+            column, own = _column(name, rows, times)
+            if column:
+                fields[name] = of_values(column, own)
+    return State(len(rows), fields)
+
+
+def _column(name: str, rows: Sequence[Values], times: Sequence[int]) -> tuple[Sequence[int | Decimal], Sequence[int]]:
+    """The numbers of a field, and their times. Nearly always every record has one."""
+    try:
+        column = list(map(itemgetter(name), rows))
+    except KeyError:
+        times = [at for at, values in zip(times, rows, strict=True) if name in values]
+        column = [values[name] for values in rows if name in values]
+    if NUMBERS.issuperset(map(type, column)):
+        return cast(list[int | Decimal], column), times
+    found = [(value, at) for value, at in zip(column, times, strict=True) if not isinstance(value, bool | str)]
+    return [value for value, _ in found], [at for _, at in found]
 
 
 def merge(left: State, right: State) -> State:

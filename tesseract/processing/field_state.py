@@ -6,8 +6,8 @@ leaves no residue. Extremes cannot be taken back like sums: one that was taken o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
+from collections.abc import Callable, Sequence
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, localcontext
 from typing import NamedTuple
 
 from tesseract.errors import DamagedError
@@ -47,7 +47,37 @@ def single(value: int | Decimal, at: int) -> FieldState:
 
 
 def of_values(values: Sequence[int | Decimal], times: Sequence[int]) -> FieldState:
-    """The state of several values and their times: the same as merging their singles, at a fraction of the time."""
+    """The state of several values and their times: the same as merging their singles, at a fraction of the time.
+
+    Raises ValueError where one is no number.
+    """
+    low, high = min(times), max(times)
+    with localcontext(EXACT):  # numbers are added as they came, and only the results become integers
+        squares = sum([value * value for value in values])
+        if isinstance(squares, Decimal) and not squares.is_finite():
+            return _of_scaled(values, times)
+        total, first, last = sum(values), _at(values, times, low, min), _at(values, times, high, max)
+        found = total, min(values), max(values), first, last
+        if isinstance(total, int):
+            return FieldState(len(values), 0, total, int(squares), *found[1:3], first, low, last, high)  # type: ignore[arg-type]
+        scale = -int(total.as_tuple().exponent)
+        places = Decimal(1).scaleb(scale)
+        total, minimum, maximum, first, last = [int(number * places) for number in found]
+        squares = int(squares * places * places)
+    if scale and not (total % 10 or minimum % 10 or maximum % 10 or first % 10 or last % 10 or squares % 100):
+        return _of_scaled(values, times)  # zeros at the end of all values, perhaps: they would count as places
+    return FieldState(len(values), scale, total, squares, minimum, maximum, first, low, last, high)
+
+
+def _at(values: Sequence[int | Decimal], times: Sequence[int], at: int, choose: Callable[..., int | Decimal]) -> int | Decimal:
+    """The value at a time; of several the one that `choose` takes."""
+    if times.count(at) == 1:
+        return values[times.index(at)]
+    return choose(value for value, time in zip(values, times, strict=True) if time == at)
+
+
+def _of_scaled(values: Sequence[int | Decimal], times: Sequence[int]) -> FieldState:
+    """`of_values` for all numbers that there are, one by one."""
     pairs = [scaled(value) for value in values]
     scale = max(scale for _, scale in pairs)
     numbers = [number if own == scale else number * 10 ** (scale - own) for number, own in pairs]

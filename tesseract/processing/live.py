@@ -7,7 +7,7 @@ numbers, readers compute its period from raw records, and the archiver repairs i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from tesseract.config.tiers import UNITS, Period
 from tesseract.errors import DamagedError
 from tesseract.model import Change, FieldValue
 from tesseract.processing.aggregator import State, correct, fold, fold_all, identity, merge, retract
-from tesseract.processing.live_item import NO_LIMIT, LiveItem, covers, included
+from tesseract.processing.live_item import NO_LIMIT, LiveItem, covers, included, version_of
 from tesseract.storage.base import Key
 from tesseract.utils.time_utils import EPOCH, from_iso
 
@@ -46,15 +46,11 @@ class Applied(NamedTuple):
     inserts: bool  # whether `folds` are new records only: then their order does not matter
 
 
-def apply(live: LiveItem | None, key: Key, changes: Iterable[Change], facts: Facts) -> Applied | None:
+def apply(live: LiveItem | None, key: Key, changes: Sequence[Change], facts: Facts) -> Applied | None:
     """The item after `changes`, at the next version; None where there is nothing to write."""
     draft = _Draft(live or LiveItem(*key, live_from=facts.level.live_from), live is not None, facts)
-    for change in changes:
-        draft.take(change)
-    if not draft.changed:
-        return None
-    inserts = all(change.old is None or change.old.deleted for change in draft.folds)
-    return Applied(draft.item(), draft.folds, inserts)
+    draft.take_all(changes)
+    return Applied(draft.item(), draft.folds, draft.inserts) if draft.changed else None
 
 
 def finish(applied: Applied, facts: Facts, delta: State | None = None) -> LiveItem:
@@ -121,6 +117,7 @@ class _Draft:
         self.stale = live.stale_at is not None
         self.changed = False
         self.folds: list[Change] = []
+        self.inserts = True
         self.now = (facts.now - EPOCH) // timedelta(seconds=1)
         self.by_ref_time = facts.dataset.by_ref_time
 
@@ -131,11 +128,52 @@ class _Draft:
         if lacking & state.fields.keys():
             state = State(state.rows, {name: field for name, field in state.fields.items() if name not in lacking})
         return msgspec.structs.replace(
-            self.live, state=state, version=self.version + 1, applied=self.applied, safe_until=self.safe_until
+            self.live,
+            state=state,
+            version=self.version + 1,
+            applied=self.applied,
+            safe_until=self.safe_until,
+            config_version=version_of(self.live, self.facts.dataset, self.facts.level),
         )
 
-    def take(self, change: Change) -> None:
-        """One more change, in the order of the stream."""
+    def take_all(self, changes: Sequence[Change]) -> None:
+        """Changes in the order of the stream."""
+        place = 0
+        while place < len(changes):
+            place = self._take_new(changes, place)
+            if place < len(changes):
+                self._take(changes[place])
+                place += 1
+
+    def _take_new(self, changes: Sequence[Change], place: int) -> int:
+        """Take new records from `place` on while there is nothing else to them: as `_take` would, at a third of the time.
+
+        Returns the place of the first other change.
+        """
+        live, facts = self.live, self.facts
+        special = facts.outage or live.live_from != facts.level.live_from or live.repaired_through is not None
+        if special or self.stale or not (self.there and self.prefix):
+            return place
+        prefix, applied, safe, now, begin = self.prefix, self.applied, self.safe_until, self.now, place
+        for place in range(begin, len(changes) + 1):
+            if place == len(changes):
+                break
+            change = changes[place]
+            new, mark = change.new, change.watermark
+            if change.old is not None or new is None or new.deleted or mark <= applied or not mark.startswith(prefix):
+                break
+            if now >= safe or change.created >= safe:
+                break
+            applied = mark
+            if new.expires_at < safe:
+                safe = new.expires_at
+        if place > begin:
+            self.folds += changes[begin:place]
+            self.applied, self.safe_until, self.changed = applied, safe, True
+        return place
+
+    def _take(self, change: Change) -> None:
+        """One more change: the whole rule."""
         if self.prefix and change.watermark <= self.applied and change.watermark.startswith(self.prefix):
             return None
         new, old = change.new, change.old
@@ -157,6 +195,7 @@ class _Draft:
         was = old is not None and not old.deleted
         if (was or not new.deleted) and not (was and old is not None and not new.deleted and _same(old.fields, new.fields)):
             self.folds.append(change)
+            self.inserts = self.inserts and not was
         return None
 
     def _of_another_life(self, change: Change) -> bool:

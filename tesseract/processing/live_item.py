@@ -24,7 +24,8 @@ class LiveItem(msgspec.Struct, frozen=True):
     `applied` is the watermark, `stream label/sequence`; `safe_until` the earliest expiry among the raw items folded;
     `stale_at` is None unless the item is stale; `live_from` (µs) names the life of the level that the item belongs to;
     `repaired_through` is the end of the window that the archiver computed the item from, None if it never did; `fields_from` (µs)
-    says that the item has all fields that its level had got by then (Level.lacks).
+    says that the item has all fields that its level had got by then (Level.lacks). `config_version` is there where a level got
+    fields after the period began: the version that the item was written under, and that nobody who knows less may change it.
     """
 
     pk: str
@@ -37,6 +38,7 @@ class LiveItem(msgspec.Struct, frozen=True):
     live_from: int | None = None
     repaired_through: int | None = None
     fields_from: int | None = None
+    config_version: int | None = None
 
     @property
     def key(self) -> Key:
@@ -67,6 +69,7 @@ def decode_item(item: Item) -> LiveItem:
         live_from=_number(item, "live_from"),
         repaired_through=_number(item, "repaired_through"),
         fields_from=_number(item, "fields_from"),
+        config_version=_number(item, "config_version"),
     )
 
 
@@ -84,7 +87,7 @@ def encode_item(live: LiveItem, level: Level, now: datetime) -> Item:
         "safe_until": live.safe_until,
         "expires_at": _expires_at(live, level, now),
     }
-    for name in ("live_from", "repaired_through", "fields_from"):
+    for name in ("live_from", "repaired_through", "fields_from", "config_version"):
         value = getattr(live, name)
         if value is not None:
             item[name] = value
@@ -109,6 +112,11 @@ def usable(item: Item | None, level: Level) -> bool:
     if item is None or "fields" not in item or _number(item, "live_from") != level.live_from:
         return False
     return not (level.since and level.lacks(to_micros(from_iso(item["sk"])), _number(item, "fields_from")))
+
+
+def version_of(live: LiveItem, dataset: Dataset, level: Level) -> int | None:
+    """What an item says of the configuration that it is written under: None where no version knows other fields of its period."""
+    return dataset.version if level.since and max(level.since.values()) >= live.start else live.config_version
 
 
 def included(live: LiveItem, level: Level) -> Fields:

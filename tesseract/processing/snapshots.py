@@ -97,17 +97,13 @@ def snapshot(backend: Backend, catalog: Catalog, window: Window, previous: Windo
 
 
 def due_periods(level: Level, hours: Iterable[int], fresh: Iterable[int], window: Window) -> set[int]:
-    """The starts (µs) of a level's periods that a window snapshots. `hours` are those touched by it or waiting, `fresh` by it.
-
-    A period that began before the level was kept has no row: readers compute it from raw.
-    """
+    """The starts (µs) of a level's periods that a window snapshots. `hours` are those touched by it or waiting, `fresh` by it."""
     length = LENGTHS[level.name]
     touched = _starts(fresh, length)
-    since = level.live_from
     return {
         start
         for start in _starts(hours, length)
-        if start + length <= window.end and (start in touched or start + length > window.start) and (since is None or start > since)
+        if start + length <= window.end and (start in touched or start + length > window.start)
     }
 
 

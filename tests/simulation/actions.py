@@ -13,8 +13,12 @@ from msgspec.structs import replace
 
 from tesseract.config.dataset import STATS, Level
 from tesseract.config.manager import apply
+from tesseract.config.tiers import UNITS
 from tesseract.errors import ConfigError, DamagedError, TesseractError
 from tesseract.model import Record
+from tesseract.processing.live_item import live_levels
+from tesseract.processing.marking import mark
+from tesseract.storage.keys import live_key
 from tesseract.utils.time_utils import from_iso, from_micros, to_micros
 from tests.simulation.checks import rows_of
 from tests.simulation.oracle import DAY, LENGTHS, MICRO
@@ -32,8 +36,11 @@ NUMBERS = {
 REFS = [None, *(START - timedelta(days=n) for n in (3, 2, 1))]
 HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
 LIMIT = 15 * MINUTE  # of any function
-STEPS = (SECOND, 3 * SECOND, 20 * SECOND, 70 * SECOND, 5 * MINUTE, 20 * MINUTE, HOUR, 4 * HOUR, 10 * HOUR)
-LAG, ARCHIVE_LAG = timedelta(hours=19), timedelta(hours=40)  # what the alarms keep
+SHORT = (SECOND, 3 * SECOND, 20 * SECOND, 70 * SECOND, 5 * MINUTE, 20 * MINUTE, HOUR)
+PACES = (SHORT, (*SHORT, 4 * HOUR, 10 * HOUR), (3 * SECOND, 5 * MINUTE, HOUR, 10 * HOUR, 20 * HOUR, 30 * HOUR))
+LAG, ARCHIVE_LAG = 17 * HOUR, 40 * HOUR  # what the alarms keep
+TICK = 2 * HOUR  # how often they look
+BURSTS = (1, 1, 1, 2, 4, 12, 40)  # calls that an actor makes in a row
 
 
 class World:
@@ -53,11 +60,12 @@ class World:
             buffer_ttl_hours=r.choice((24, 48, 72)),
         )
         self.stage = Stage(self.sim, config, seed)
-        self.stage.poison = r.choice((0, 0, 0, 0.05))
         self.weights = [r.choice((1, 3, 8)) * share for share in ACTIONS.values()]
         self.rare = {name: r.random() < 0.3 for name in ("split", "renew", "config", "outage")}
+        self.stage.poison = r.choice((0, 0, 0, 0, 0.1))
         self.throttles = r.choice((0, 0, 0.02, 0.1))
         self.groups = r.choice(("A", "A", "AB"))  # few keys: changes of one record meet
+        self.pace = r.choice(PACES)
         self.minutes = r.sample(MINUTES, r.choice((1, 2, 3, 4)))
         self.days = r.choice(((0, -1, -4), (0, 0, -1), (-2, -4), (0, -400), (-4, -400), (0, 0, 1, 2), (0, -1, -2, -4, -400)))
         self.sent: list[tuple[str, list[Record]]] = []
@@ -81,10 +89,13 @@ class World:
         """One event and some calls of the actors under way, all chosen by `x`."""
         r = self.sim.r = random.Random(x)
         r.choices(list(ACTIONS), self.weights)[0](self)
-        for _ in range(r.choice((1, 3, 8, 20, 40))):
+        for _ in range(r.choice((1, 2, 4, 8))):
             if not self.sim.actors:
                 return
-            self._resume(r.choice(self.sim.actors))
+            actor = r.choice(self.sim.actors)
+            for _ in range(r.choice(BURSTS)):
+                if not actor.dead:
+                    self._resume(actor)
 
     def _resume(self, actor: Actor) -> None:
         r = self.sim.r
@@ -99,12 +110,12 @@ class World:
 
     def advance(self) -> None:
         """Let time pass, no farther than the alarms allow."""
-        self.pass_time(self.sim.r.choice(STEPS))
+        self.pass_time(self.sim.r.choice((10 * HOUR, 20 * HOUR, 30 * HOUR) if self.down else self.pace))
 
     def pass_time(self, step: timedelta) -> None:
         end = self.sim.now + step
         while self.sim.now < end:
-            self.sim.now = min(end, self.sim.now + HOUR)
+            self.sim.now = min(end, self.sim.now + TICK)
             for actor in list(self.sim.actors):
                 if not actor.dead and self.sim.now - actor.started > actor.limit:
                     self._over(actor)
@@ -141,7 +152,7 @@ class World:
     def write(self) -> None:
         """A few records of one group, new ones or ones sent before."""
         r = self.sim.r
-        if self.sent and r.random() < 0.25:
+        if self.sent and r.random() < 0.3:
             group, records = r.choice(self.sent)
         else:
             group = r.choice(self.groups)
@@ -332,13 +343,23 @@ class World:
                 return
             self.sim.now += 45 * MINUTE
 
+    def rebuild(self) -> None:
+        """Somebody asks for a period to be computed again."""
+        r, stage = self.sim.r, self.stage
+        entries = stage.oracle.by_group.get(r.choice(self.groups))
+        levels = live_levels(stage.newest)
+        if entries and levels:
+            entry, level = r.choice(entries[-4:]), r.choice(levels)
+            key = live_key(NAME, entry.group, UNITS[level.name], from_micros(entry.time))
+            self.sim.spawn("rebuild", lambda: mark(stage.tapped.live, key, level, self.sim.clock()), LIMIT, self._ended)
+
     def expire(self) -> None:
         """TTL removes an item of the buffer, or one of the live table, long after it might have."""
         r = self.sim.r
         now = self.sim.now.timestamp()
         table = self.stage.raw if r.random() < 0.7 else self.stage.live
         due = sorted((item["pk"], item["sk"]) for item in table.items() if item.get("expires_at", now + 1) <= now)
-        for key in r.sample(due, min(len(due), r.choice((1, 1, 3)))):
+        for key in r.sample(due, min(len(due), r.choice((1, 1, 3, 20)))):
             table.delete(key)
 
     # configuration ------------------------------------------------------------------------------------------------------
@@ -349,7 +370,7 @@ class World:
             return
         r = self.sim.r
         now = self.stage.newest
-        choice = r.choice(("ttl", "level", "stats", "stats"))
+        choice = r.choice(("ttl", "level", "level", "stats"))
         wanted = now
         if choice == "ttl":
             wanted = replace(now, buffer_ttl_hours=r.choice((24, 48, 72)))
@@ -469,6 +490,7 @@ ACTIONS: dict[Callable[[World], None], float] = {
     World.rare_stream: 0.4,
     World.timer: 1.5,
     World.expire: 0.8,
-    World.config: 0.5,
+    World.rebuild: 0.4,
+    World.config: 0.7,
     World.query: 0.4,
 }

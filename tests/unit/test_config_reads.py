@@ -355,3 +355,30 @@ def test_the_archive_goes_on_with_all_rows_and_with_the_other_levels():
     assert world.store().sql("select count(*) as c from weather").to_pylist() == [{"c": 1}]
     with pytest.raises(DamagedError, match="other version 2"):
         world.store().query("other", "A")
+
+
+def test_a_process_that_does_not_know_a_fields_moment_yet_changes_no_item_of_one_that_does():
+    world = World(replace(BASE, levels=(Level("hourly", {"max": ()}),)))
+    clock, objects = lambda: world.now, world.backend.objects
+
+    def process():
+        configs = Configs(world.catalog, clock)
+        aggregates = AggregateProcessor(world.backend.raw, world.backend.live, world.catalog, configs, clock)
+        return lambda event: run(event, aggregates.process, configs, objects)
+
+    old, new = process(), process()
+    turn = [old]
+    world.mappings = [Mapping(world.raw, lambda event: turn[0](event), batch_size=50)]
+    first = world.dataset
+    world.put(START + HOUR / 6, temp=Decimal("8.5"), wind=5)  # the old process keeps version 1 for a minute
+    world.change(replace(BASE, levels=(Level("hourly", {"max": (), "min": ()}),)))
+    turn[0] = new
+    world.put(START + HOUR / 5, temp=2, wind=7)
+    turn[0] = old
+    world.now += timedelta(seconds=20)
+    world.put(START + HOUR / 4, under=first, temp=3, wind=9)
+    (item,) = world.backend.live.query(live_pk("weather", "A", "hourly"))
+    assert (item["rows"], item["fields"]) == (3, {})  # a field of which a part is known shows nothing
+    assert item["config_version"] == 2
+    found = world.store().query("weather", "A", level="hourly").to_pylist()
+    assert [(row["temp_max"], row["temp_min"]) for row in found] == [(8.5, 2.0)]
