@@ -45,7 +45,7 @@ datasets:
 
 def run() -> Iterator[Figure]:
     """p50 and p99 of the batches' delays, records a second, and the records lost."""
-    with _laptop() as store:
+    with laptop() as store:
         for dataset in parse(CONFIG).values():
             apply(store.catalog, dataset, utc_now())
         _warm(store)
@@ -64,7 +64,7 @@ def run() -> Iterator[Figure]:
 
 
 @contextmanager
-def _laptop() -> Iterator[Store]:
+def laptop() -> Iterator[Store]:
     """A laptop cloud in a folder of its own, deployed, and taken down."""
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="tesseract-bench-") as folder:

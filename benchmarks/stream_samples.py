@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from tesseract.config.dataset import Dataset
-from tesseract.config.schema import parse
+from tesseract.config.tiers import HOURLY
 from tesseract.model import Item, Record
 from tesseract.storage.codec import item_to_wire
 from tesseract.storage.items import raw_item
-from tesseract.utils.time_utils import utc_now
+from tesseract.utils.time_utils import from_iso, utc_now
 
 Event = dict[str, Any]
 STREAM = "arn:aws:dynamodb:us-east-1:000000000000:table/tesseract-dev-raw/stream/2026-01-01T00:00:00.000"
+FIRST = 400_000_000_000_000_000_000_000  # sequence number
 FIELDS = ("temp", "humid", "wind", "pressure", "gust")
+RANGES = {"temp": (1000, 4500), "humid": (2000, 9900), "wind": (0, 2500), "pressure": (98000, 103000), "gust": (0, 7000)}  # hundredths
 LEVELS = ("hourly", "daily")
 CONFIG = """
 datasets:
@@ -25,55 +27,48 @@ datasets:
     group_by: machine
     time_field: at
     aggregations: {hourly: &all [count, sum, avg, std, min, max, first, last], daily: *all}
-    fields: {temp: float, humid: float, wind: float, pressure: float, gust: int}
+    fields: {temp: float, humid: float, wind: float, pressure: float, gust: float}
 """
-RANGES = {"temp": (1000, 4500), "humid": (2000, 9900), "wind": (0, 2500), "pressure": (98000, 103000)}  # in hundredths
 
 
 def dataset() -> Dataset:
     """The configuration of the readings, at version 1."""
+    from tesseract.config.schema import parse  # pydantic, which is no part of what a function loads
+
     return parse(CONFIG)["plant"]
 
 
-def begin() -> datetime:
-    """Half past the current hour: a minute from then lies in one hour, and no copy of it has expired."""
-    return utc_now().astimezone(UTC).replace(minute=30, second=0, microsecond=0)
+def last_hour() -> datetime:
+    """The start of the hour before this one: an hour of readings from then on lies in one period, and nothing has expired."""
+    return HOURLY.floor(utc_now()) - timedelta(hours=1)
 
 
-def items(groups: int, start: datetime, seconds: int) -> Iterator[Item]:
-    """A minute of raw items, in the order in which they are written: second by second."""
-    dice, of = random.Random(1), dataset()
-    for second in range(seconds):
-        at = start + timedelta(seconds=second)
-        for group in range(groups):
-            values: dict[str, Any] = {
-                name: Decimal(dice.randint(*bounds)).scaleb(-2).normalize() for name, bounds in RANGES.items()
-            }
-            values = {name: int(value) if value == int(value) else value for name, value in values.items()}
-            yield raw_item(of, Record(f"m{group:04}", at, None, values | {"gust": dice.randint(0, 40)}), at)
+def items(groups: int, start: datetime, seconds: int) -> list[Item]:
+    """Raw items in the order in which they are written: second by second."""
+    dice, of = random.Random(str(start)), dataset()
+    return [
+        raw_item(of, Record(f"m{group:05}", at, None, dict(_values(dice))), at)
+        for at in (start + timedelta(seconds=second) for second in range(seconds))
+        for group in range(groups)
+    ]
 
 
-def event(raw: list[Item], begin: int = 1) -> Event:
-    """What Lambda would hand to the function for items that are new, `begin` the number of the first."""
-    return {"Records": [_record(item, number) for number, item in enumerate(raw, begin)]}
+def _values(dice: random.Random) -> Iterator[tuple[str, int | Decimal]]:
+    """As a raw item holds them: whole numbers are integers, and no number ends in a zero after its point."""
+    for name, (low, high) in RANGES.items():
+        value = Decimal(repr(dice.randint(low, high) / 100))
+        yield name, int(value) if value == int(value) else value
 
 
-def _record(item: Item, number: int) -> Event:
-    wire = item_to_wire(item)
-    created = datetime.fromisoformat(item["sk"]).timestamp()
-    return {
-        "eventID": f"{number:032x}",
-        "eventName": "INSERT",
-        "eventVersion": "1.1",
-        "eventSource": "aws:dynamodb",
-        "awsRegion": "us-east-1",
-        "dynamodb": {
-            "ApproximateCreationDateTime": created,
-            "Keys": {"pk": wire["pk"], "sk": wire["sk"]},
-            "NewImage": wire,
-            "SequenceNumber": str(400_000_000_000_000_000_000_000 + number),
-            "SizeBytes": 400,
-            "StreamViewType": "NEW_AND_OLD_IMAGES",
-        },
-        "eventSourceARN": STREAM,
-    }
+def event(raw: list[Item]) -> Event:
+    """What Lambda hands to the function for items that are new. Sequence numbers follow the valid times."""
+    return {"Records": [_record(item, place) for place, item in enumerate(raw)]}
+
+
+def _record(item: Item, place: int) -> Event:
+    created, wire = from_iso(item["sk"]).timestamp(), item_to_wire(item)
+    sequence = str(FIRST + int(created) * 1_000_000 + place)
+    body = {"ApproximateCreationDateTime": created, "Keys": {"pk": wire["pk"], "sk": wire["sk"]}, "NewImage": wire}
+    body |= {"SequenceNumber": sequence, "SizeBytes": 400, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+    head = {"eventID": f"{place:032x}", "eventName": "INSERT", "eventVersion": "1.1", "eventSource": "aws:dynamodb"}
+    return {**head, "awsRegion": "us-east-1", "dynamodb": body, "eventSourceARN": STREAM}

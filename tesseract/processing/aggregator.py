@@ -74,12 +74,13 @@ def fold_all(records: Iterable[tuple[int, Values]], covered: Fields = ALL) -> St
     for at, values in records:
         times.append(at)
         rows.append(values)
+    span = (min(times), max(times)) if times else None
     fields = {}
     for name in dict.fromkeys(chain.from_iterable(rows)):
         if (covered.only is None or name in covered.only) and name not in covered.without:
             column, own = _column(name, rows, times)
             if column:
-                fields[name] = of_values(column, own)
+                fields[name] = of_values(column, own, span if own is times else None)
     return State(len(rows), fields)
 
 
@@ -213,7 +214,8 @@ def _double(value: float) -> Decimal | None:
 
 def shown(state: State, level: Level) -> dict[str, dict[str, int | Decimal | None]]:
     """The plain numbers of a period, field → statistic → number, as the level's configuration wants them."""
-    wanted = ((name, field, level.wanted(name)) for name, field in sorted(state.fields.items()))
+    alike = None if any(level.stats.values()) else level.wanted("")  # the same of every field
+    wanted = ((name, field, alike or level.wanted(name)) for name, field in sorted(state.fields.items()))
     return {name: finish(field, stats) for name, field, stats in wanted if stats}
 
 

@@ -88,13 +88,18 @@ def plan(tasks: Iterable[Task], items: Mapping[Key, LiveItem]) -> list[Planned]:
 
 def _of_parts(task: Task, applied: Applied, deltas: Mapping[int, tuple[Applied, State]]) -> State | None:
     """The state of the new records of an item, merged from its finer items of this batch; None where those hold others."""
-    fields, own, total, records = included(applied.item, task.facts.level), set(map(id, applied.folds)), identity(), 0
+    fields, total, records = included(applied.item, task.facts.level), identity(), 0
+    own: set[int] | None = None
     for part in task.parts:
         if id(part) not in deltas:
             continue
         finer, state = deltas[id(part)]
-        if included(finer.item, part.facts.level) != fields or not own.issuperset(map(id, finer.folds)):
+        if included(finer.item, part.facts.level) != fields:
             return None
+        if finer.folds != applied.folds:  # nearly always the batch lies within one of them, whose changes are those of all
+            own = own or set(map(id, applied.folds))
+            if not own.issuperset(map(id, finer.folds)):
+                return None
         total = merge(total, shift(state, finer.item.start - applied.item.start))
         records += len(finer.folds)
-    return total if records == len(own) else None
+    return total if records == len(applied.folds) else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, localcontext
+from operator import mul
 from typing import NamedTuple
 
 from tesseract.errors import DamagedError
@@ -46,14 +47,14 @@ def single(value: int | Decimal, at: int) -> FieldState:
     return FieldState(1, scale, number, number * number, number, number, number, at, number, at)
 
 
-def of_values(values: Sequence[int | Decimal], times: Sequence[int]) -> FieldState:
+def of_values(values: Sequence[int | Decimal], times: Sequence[int], span: tuple[int, int] | None = None) -> FieldState:
     """The state of several values and their times: the same as merging their singles, at a fraction of the time.
 
-    Raises ValueError where one is no number.
+    `span` is the first and the last time, where somebody knows them. Raises ValueError where a value is no number.
     """
-    low, high = min(times), max(times)
+    low, high = span or (min(times), max(times))
     with localcontext(EXACT):  # numbers are added as they came, and only the results become integers
-        squares = sum([value * value for value in values])
+        squares = sum(map(mul, values, values))
         if isinstance(squares, Decimal) and not squares.is_finite():
             return _of_scaled(values, times)
         total, first, last = sum(values), _at(values, times, low, min), _at(values, times, high, max)

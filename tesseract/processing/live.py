@@ -154,17 +154,18 @@ class _Draft:
         special = facts.outage or live.live_from != facts.level.live_from or live.repaired_through is not None
         if special or self.stale or not (self.there and self.prefix):
             return place
-        prefix, applied, safe, now, begin = self.prefix, self.applied, self.safe_until, self.now, place
+        applied, safe, now, begin = self.applied, self.safe_until, self.now, place
+        beyond = self.prefix[:-1] + "0"  # the character after the slash: what lies between begins with the prefix
         for place in range(begin, len(changes) + 1):
             if place == len(changes):
                 break
             change = changes[place]
-            new, mark = change.new, change.watermark
-            if change.old is not None or new is None or new.deleted or mark <= applied or not mark.startswith(prefix):
+            new = change.new
+            if change.old is not None or new is None or new.deleted or not applied < change.watermark < beyond:
                 break
             if now >= safe or change.created >= safe:
                 break
-            applied = mark
+            applied = change.watermark
             if new.expires_at < safe:
                 safe = new.expires_at
         if place > begin:

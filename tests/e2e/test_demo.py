@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import gzip
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from tesseract.cli import run
 from tesseract.local.state import is_alive
 from tesseract.utils.time_utils import iso_seconds, utc_now
 from tests.support.kpl import aggregate
@@ -306,6 +309,134 @@ def test_a_program_sends_readings_one_by_one_and_tables_at_once(demo, plant):
         assert store.put("weather", frame) == {"accepted": 24, "rejected": []}
         rows = store.query("weather", "EWR", "2014-05-01", "2014-05-03")
     assert rows["temp"].to_pylist() == [n / 4 for n in range(24)] * 2
+
+
+# live aggregates, deployed
+
+METERS = """
+datasets:
+  meters:
+    group_by: meter
+    time_field: at
+    aggregations: { hourly: &all [count, sum, avg, std, min, max, first, last], daily: *all }
+    fields: { kwh: { type: decimal, scale: 3 }, volts: float }
+"""
+STATISTICS = ("count", "sum", "min", "max", "first", "last")
+
+
+@pytest.fixture(scope="module")
+def meters(demo, tmp_path_factory) -> dict[str, dict[str, Any]]:
+    """A dataset of meters with an hour and a half of readings of one meter, two hours ago; what is written, by time."""
+    file = tmp_path_factory.mktemp("meters") / "meters.yaml"
+    file.write_text(METERS)
+    demo.done("config", "apply", str(file))
+    begin = (utc_now() - timedelta(hours=3)).replace(minute=0, second=0, microsecond=0)
+    times = [iso_seconds(begin + timedelta(minutes=n)) for n in range(90)]
+    written = {at: {"kwh": str(Decimal(n * 37 % 50) / 8), "volts": 230 + n % 7 / 4} for n, at in enumerate(times)}
+    send(demo, written)
+    assert settled(demo, written)
+    return written
+
+
+def send(demo, readings: dict[str, dict[str, Any]]) -> None:
+    body = [{"meter": "m1", "at": at, **values} for at, values in readings.items()]
+    assert demo.post(json.dumps(body).encode(), "meters") == (200, {"accepted": len(body), "rejected": []})
+
+
+def wanted(written: dict[str, dict[str, Any]], length: int) -> dict[str, dict[str, list[Decimal]]]:
+    """The statistics of each hour (length 13) or day (10), by plain recomputation."""
+    periods: dict[str, dict[str, list[Decimal]]] = {}
+    for at, values in sorted(written.items()):
+        for name, value in values.items():
+            periods.setdefault(at[:length], {}).setdefault(name, []).append(Decimal(str(value)))
+    return {
+        start: {name: [Decimal(len(v)), sum(v, Decimal()), min(v), max(v), v[0], v[-1]] for name, v in fields.items()}
+        for start, fields in periods.items()
+    }
+
+
+def live_items(demo, level: str, length: int) -> dict[str, dict[str, Any]]:
+    """The live items of the meter, read by a plain client."""
+    import boto3
+    from boto3.dynamodb.conditions import Key
+
+    with demo.here() as stack:
+        table = boto3.resource("dynamodb", region_name=stack.region).Table("tesseract-local-live")
+        items = table.query(KeyConditionExpression=Key("pk").eq(f"meters#m1#{level}"))["Items"]
+    return {item["sk"][:length]: item for item in items}
+
+
+def plain(items: dict[str, dict[str, Any]]) -> dict[str, dict[str, list[Decimal]]]:
+    """Their plain numbers; a stale or pending item has none."""
+    shown = {start: item.get("fields", {}) for start, item in items.items()}
+    return {start: {n: [f[stat] for stat in STATISTICS] for n, f in fields.items()} for start, fields in shown.items()}
+
+
+def settled(demo, written: dict[str, dict[str, Any]]) -> bool:
+    """Whether the live items come to be those of a recomputation, to the last digit."""
+    levels = (("hourly", 13), ("daily", 10))
+    return eventually(lambda: all(plain(live_items(demo, level, length)) == wanted(written, length) for level, length in levels))
+
+
+def test_corrections_and_deletes_are_in_the_live_items_to_the_last_digit(demo, meters):
+    from tesseract.model import Record
+    from tesseract.storage.items import raw_item
+    from tesseract.utils.time_utils import from_iso
+
+    greatest, last = max(meters, key=lambda at: Decimal(meters[at]["kwh"])), max(meters)
+    corrected = {greatest: {"kwh": "0.001", "volts": 1.5}, last: {"kwh": "9.875", "volts": None}}
+    send(demo, corrected)
+    meters.update({greatest: corrected[greatest], last: {"kwh": "9.875"}})
+    assert settled(demo, meters)
+    with demo.here():
+        import tesseract
+
+        store = tesseract.connect("local")
+        dataset = store.catalog.dataset("meters")
+        for at in (min(meters), greatest, last):
+            store.backend.raw.put(raw_item(dataset, Record("m1", from_iso(at), None, {}, deleted=True), utc_now()))
+            del meters[at]
+        assert settled(demo, meters)
+        newest = max(meters)
+        assert eventually(lambda: iso_seconds(store.latest("meters", "m1")[0]["valid_time"]) == newest)
+    again = {greatest: {"kwh": "3.5", "volts": 233.25}}
+    send(demo, again)  # written again after its delete
+    meters.update(again)
+    assert settled(demo, meters)
+
+
+def test_a_rebuild_gives_the_same_numbers_and_an_audit_finds_what_somebody_spoiled(demo, meters, capsys):
+    import boto3
+
+    demo.done("rebuild", "meters", "m1", "--wait")
+    assert settled(demo, meters)
+    assert all("repaired_through" in item for item in live_items(demo, "hourly", 13).values())
+    assert demo.cli("audit", "meters", "--sample", "100%").returncode == 0
+    start, item = next(iter(live_items(demo, "hourly", 13).items()))
+    item["fields"]["kwh"]["sum"] += 1
+    with demo.here() as stack:
+        table = boto3.resource("dynamodb", region_name=stack.region).Table("tesseract-local-live")
+        table.put_item(Item=item | {"version": item["version"] + 1})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("tesseract.cli.live.PAUSE", 0.1)  # seconds, twelve times, that a difference may be the stream's lag
+            code = run(["audit", "meters", "m1", "--sample", "100%"])
+        assert (code, start in capsys.readouterr().out) == (1, True)
+        item["fields"]["kwh"]["sum"] -= 1
+        table.put_item(Item=item | {"version": item["version"] + 2})
+    assert settled(demo, meters)
+
+
+def test_watch_follows_a_group_until_it_is_told_to_stop(demo, meters):
+    process = demo.start("watch", "meters", "m1", "--interval", "0.2")
+    time.sleep(3)
+    now = {ago(minutes=1): {"kwh": "77.125", "volts": 231.5}}
+    send(demo, now)
+    meters.update(now)
+    time.sleep(5)
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=20)
+    assert process.returncode == 0, error
+    assert "77.125" in out
 
 
 def test_down_leaves_nothing_but_the_log(demo):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -37,41 +38,86 @@ REFS = [None, *(START - timedelta(days=n) for n in (3, 2, 1))]
 HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
 LIMIT = 15 * MINUTE  # of any function
 SHORT = (SECOND, 3 * SECOND, 20 * SECOND, 70 * SECOND, 5 * MINUTE, 20 * MINUTE, HOUR)
-PACES = (SHORT, (*SHORT, 4 * HOUR, 10 * HOUR), (3 * SECOND, 5 * MINUTE, HOUR, 10 * HOUR, 20 * HOUR, 30 * HOUR))
+LONG = (3 * SECOND, 5 * MINUTE, HOUR, 10 * HOUR, 20 * HOUR, 30 * HOUR)
+PACES = (SHORT, (*SHORT, 4 * HOUR, 10 * HOUR), LONG)
 LAG, ARCHIVE_LAG = 17 * HOUR, 40 * HOUR  # what the alarms keep
 TICK = 2 * HOUR  # how often they look
 BURSTS = (1, 1, 1, 2, 4, 12, 40)  # calls that an actor makes in a row
 
 
+LADDERS = (
+    ("hourly", "daily"),
+    ("hourly", "daily"),
+    ("hourly", "daily"),
+    ("15min", "hourly", "daily"),
+    ("daily",),
+    ("hourly",),
+)
+ACTIONS = {
+    "advance": 1,
+    "write": 2,
+    "delete": 1.5,
+    "invoke": 3,
+    "time_out": 0.5,
+    "rare_stream": 0.3,
+    "timer": 1.5,
+    "expire": 0.8,
+    "rebuild": 0.3,
+    "config": 0.2,
+    "query": 0.4,
+    "stall": 0.5,
+}
+
+
+@dataclass(frozen=True)
+class Theme:
+    """What a history is mostly about: actions that are more frequent, and from what times and settings it chooses."""
+
+    more: dict[str, float]
+    paces: tuple[Sequence[timedelta], ...] = PACES
+    days: tuple[tuple[int, ...], ...] = ((0, -1, -4), (0, 0, -1), (-2, -4), (0, -400), (-4, -400), (0, 0, 1, 2), (0, -1, -2, -4, -400))
+    ttls: tuple[int, ...] = (24, 48, 72)
+    again: float = 0.3  # how many writes are repetitions
+    latest: float = 0.3  # how many invocations are of the latest values
+    rare: str = ""
+
+
+THEMES = (
+    Theme({}),
+    Theme({"invoke": 2, "time_out": 4, "stall": 2, "timer": 0.3, "advance": 0.3}, (SHORT,), ((0,), (-2, -4), (-4,))),
+    Theme({"invoke": 2, "time_out": 2, "timer": 0.3, "advance": 0.3}, (SHORT,), ((0, -1), (-1, -2, -3)), latest=0.95),
+    Theme({"advance": 2, "expire": 3}, (LONG,), ((0, -1), (-1, -3), (-4,)), (24,), again=0.7),
+    Theme({"rebuild": 8, "timer": 3, "stall": 2}, (SHORT, PACES[1]), ((0, -1), (-2, -4), (-400,))),
+    Theme({"config": 6}),
+    Theme({"rare_stream": 3, "advance": 1.5}, rare="outage"),
+)
+
+
 class World:
-    """One simulated stage, and the dice that drive it. `features` switches kinds of events off where they are left out."""
+    """One simulated stage, and the dice that drive it: what happens how often is the seed's own."""
 
     def __init__(self, seed: int, tracing: bool = False) -> None:
         r = random.Random(seed)
         self.sim = Scheduler(START, seed, tracing)
-        levels = r.choice((("hourly", "daily"), ("hourly", "daily"), ("hourly", "daily"), ("15min", "hourly", "daily"), ("daily",), ("hourly",)))
+        self.theme = theme = r.choice(list(THEMES))
+        levels = r.choice(LADDERS)
         fields = r.choice((("d", "w"), ("d",), ("f", "w"), ("d", "w")))
         shown = (fields[0],) if len(fields) > 1 and r.random() < 0.3 else ()
-        config = dataset(
-            levels,
-            fields,
-            shown,
-            revisions=r.choice(("last_write", "last_write", "last_write", "latest_ref", "all")),
-            buffer_ttl_hours=r.choice((24, 48, 72)),
-        )
+        revisions = r.choice(("last_write", "last_write", "last_write", "latest_ref", "all"))
+        config = dataset(levels, fields, shown, revisions=revisions, buffer_ttl_hours=r.choice(theme.ttls))
         self.stage = Stage(self.sim, config, seed)
-        self.weights = [r.choice((1, 3, 8)) * share for share in ACTIONS.values()]
-        self.rare = {name: r.random() < 0.3 for name in ("split", "renew", "config", "outage")}
         self.stage.poison = r.choice((0, 0, 0, 0, 0.1))
+        self.weights = [r.choice((1, 2, 4)) * share * theme.more.get(name, 1) for name, share in ACTIONS.items()]
+        self.rare = [name for name in ("split", "renew", "outage") if r.random() < 0.3] if not theme.rare else [theme.rare]
         self.throttles = r.choice((0, 0, 0.02, 0.1))
         self.groups = r.choice(("A", "A", "AB"))  # few keys: changes of one record meet
-        self.pace = r.choice(PACES)
+        self.pace = r.choice(theme.paces)
         self.minutes = r.sample(MINUTES, r.choice((1, 2, 3, 4)))
-        self.days = r.choice(((0, -1, -4), (0, 0, -1), (-2, -4), (0, -400), (-4, -400), (0, 0, 1, 2), (0, -1, -2, -4, -400)))
+        self.days = r.choice(theme.days)
         self.sent: list[tuple[str, list[Record]]] = []
         self.down: dict[int, Any] = {}
         self.writers = [self.stage.writer_process() for _ in range(2)]
-        self.sim.say(f"{', '.join(levels)}; fields {', '.join(fields)}; shown {shown or 'all'}; {config.revisions}; buffer {config.buffer_ttl_hours} h")
+        self.sim.say(f"{', '.join(levels)}; fields {', '.join(fields)}; shown {shown or 'all'}; {revisions}; buffer {config.buffer_ttl_hours} h")
 
     def seen(self) -> Counter[str]:
         """How much happened."""
@@ -88,11 +134,12 @@ class World:
     def step(self, x: int) -> None:
         """One event and some calls of the actors under way, all chosen by `x`."""
         r = self.sim.r = random.Random(x)
-        r.choices(list(ACTIONS), self.weights)[0](self)
+        getattr(self, r.choices(list(ACTIONS), self.weights)[0])()
         for _ in range(r.choice((1, 2, 4, 8))):
-            if not self.sim.actors:
+            awake = [actor for actor in self.sim.actors if not actor.stalled]
+            if not awake:
                 return
-            actor = r.choice(self.sim.actors)
+            actor = r.choice(awake)
             for _ in range(r.choice(BURSTS)):
                 if not actor.dead:
                     self._resume(actor)
@@ -147,12 +194,20 @@ class World:
                     return True
         return False
 
+    def stall(self) -> None:
+        """An actor stops for a while, or goes on."""
+        stalled = [actor for actor in self.sim.actors if actor.stalled]
+        if stalled and self.sim.r.random() < 0.5:
+            self.sim.r.choice(stalled).stalled = False
+        elif self.sim.actors:
+            self.sim.r.choice(self.sim.actors).stalled = True
+
     # writes -------------------------------------------------------------------------------------------------------------
 
     def write(self) -> None:
         """A few records of one group, new ones or ones sent before."""
         r = self.sim.r
-        if self.sent and r.random() < 0.3:
+        if self.sent and r.random() < self.theme.again:
             group, records = r.choice(self.sent)
         else:
             group = r.choice(self.groups)
@@ -192,7 +247,7 @@ class World:
     def invoke(self) -> None:
         """An invocation of a stream function on a shard."""
         r = self.sim.r
-        name = r.choice(("aggregates", "aggregates", "latest"))
+        name = "latest" if r.random() < self.theme.latest else "aggregates"
         shard = r.randrange(len(self.stage.raw.shards))
         if shard in self.down:
             return
@@ -250,6 +305,7 @@ class World:
             actor = self.sim.r.choice(running)
             name, invocation = actor.task  # type: ignore[attr-defined]
             self.sim.say("timed out:", actor.name)
+            actor.stalled = self.sim.r.random() < 0.7
             self.stage.mappings[name].time_out(invocation)
             self._take(name, invocation.shard)
 
@@ -274,9 +330,9 @@ class World:
         """A shard splits, the stream begins anew, or a shard is not read for a long time."""
         r = self.sim.r
         raw = self.stage.raw
-        choice = r.choice(("split", "renew", "outage"))
-        if not self.rare[choice]:
+        if not self.rare:
             return
+        choice = r.choice(self.rare)
         if choice == "split":
             open_ones = [place for place, shard in enumerate(raw.shards) if not shard.closed]
             if len(raw.shards) < 8:
@@ -366,7 +422,7 @@ class World:
 
     def config(self) -> None:
         """A change of the configuration."""
-        if not self.rare["config"] or any(actor.kind == "config" for actor in self.sim.actors):
+        if any(actor.kind == "config" for actor in self.sim.actors):
             return
         r = self.sim.r
         now = self.stage.newest
@@ -481,16 +537,3 @@ class World:
             judge(body(), len(log), done, True)
 
 
-ACTIONS: dict[Callable[[World], None], float] = {
-    World.advance: 1,
-    World.write: 2,
-    World.delete: 1.5,
-    World.invoke: 3,
-    World.time_out: 0.5,
-    World.rare_stream: 0.4,
-    World.timer: 1.5,
-    World.expire: 0.8,
-    World.rebuild: 0.4,
-    World.config: 0.7,
-    World.query: 0.4,
-}

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from tesseract.errors import NotFoundError
 from tesseract.processing.aggregator import decode_state
-from tesseract.storage.keys import level_partition, split_live_key, split_worklist_name
-from tesseract.utils.time_utils import to_micros
-from tests.simulation.oracle import LENGTHS, STATS, Entry, Numbers, Row, average, deviation, moment
+from tesseract.storage.keys import latest_key, level_partition, split_live_key, split_worklist_name
+from tesseract.utils.time_utils import from_micros, iso_micros, to_micros
+from tests.simulation.oracle import DAY, LENGTHS, STATS, Entry, Numbers, Row, average, deviation, moment
 from tests.simulation.scheduler import Violation
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Checks:
         label, _, number = item["applied"].rpartition("/")
         held = [e for e in entries if e.at < through or (e.label == label and e.number <= int(number or 0))]
         want, have = self._comparable(item, level, at, held)
-        if have.sums != want.sums:
+        if have.sums != want.sums and not self._lost(e for e in held if e.at >= through):
             self.fail("live item", f"{group} {level} {moment(at)} has {brief(have)}, its changes give {brief(want)}: {self._told(held)}")
         self._plain(item)
 
@@ -115,6 +115,15 @@ class Checks:
         if config is None or not config.since:
             return frozenset()
         return config.lacks(start, item.get("fields_from"))
+
+    def _lost(self, entries: Iterable[Entry]) -> bool:
+        """Whether the stream has lost one of these writes, and nobody has declared an outage.
+
+        The next batch of the shard may tell nothing of it: then the snapshots find it, and until then items are wrong.
+        """
+        gone = to_micros(self.stage.sim.now) - DAY
+        lost = any(entry.at < gone and not entry.done["aggregates"] and not entry.done["latest"] for entry in entries)
+        return lost and self.stage.catalog.outage() is None
 
     def _told(self, entries: Iterable[Entry]) -> str:
         return "; ".join(f"#{entry.index} {entry}" for entry in entries)
@@ -158,7 +167,7 @@ class Checks:
                 first = next((n for n, e in enumerate(entries) if e.index not in behind), len(entries))
                 states = oracle.states(entries, len(entries) if exact else first)
                 got = result.get((group, start))
-                if not self._allowed(got, states, fields):
+                if not self._allowed(got, states, fields, exact) and (exact or not self._lost(entries)):
                     what = "; ".join(brief(state) for state in states)
                     self.fail(f"{level} query", f"{group} {moment(start)} is {brief_result(got)}, allowed: {what}: {self._told(entries)}")
 
@@ -167,10 +176,11 @@ class Checks:
         assert config is not None
         return [(name, stat) for name in self.stage.newest.fields for stat in config.wanted(name)]
 
-    def _allowed(self, got: dict[str, Any] | None, states: Sequence[Row], fields: Sequence[tuple[str, str]]) -> bool:
+    def _allowed(self, got: dict[str, Any] | None, states: Sequence[Row], fields: Sequence[tuple[str, str]], exact: bool) -> bool:
         if got is None:
             return any(not state.rows for state in states)
         # raw may be ahead of the stream where extremes are looked up: they need not be of the same moment as the sums
+        fields = [(n, s) for n, s in fields if exact or f"{n}_{s}" in got]  # the reader may know an older configuration
         extremes = [(n, s) for n, s in fields if s in ("min", "max", "first", "last")]
         sums = [(n, s) for n, s in fields if (n, s) not in extremes]
         fits = lambda state, columns: all(same(got[f"{n}_{s}"], column_of(state, n, s), s) for n, s in columns)
@@ -203,6 +213,8 @@ class Checks:
         else:
             if got is None:
                 return
+        if self._lost(oracle.by_group.get(group, ())):
+            return
         shown = " | ".join(f"{moment(time)}: {'; '.join(map(str, allowed))}" for time, allowed in found[:4])
         self.fail("latest", f"{group} is {got}, allowed: {shown}")
 
@@ -238,8 +250,21 @@ class Checks:
             want, have = self._comparable(item, level, at, entries)
             if have != want:
                 self.fail("live item at the end", f"{self.shown(item)}; right is {brief(want)}: {self._told(entries)}")
+        for group in stage.oracle.by_group:
+            self._newest(group)
         if stage.catalog.outage() is not None:
             self.fail("outage", "is open for ever")
+
+    def _newest(self, group: str) -> None:
+        """The latest item is of the newest visible record."""
+        item = self.stage.live.get(latest_key(NAME, group))
+        visible = self.stage.oracle.visible(self.stage.oracle.by_group[group])
+        newest = max(visible, default=None)
+        entries = self.stage.oracle.by_group[group]
+        gap = (self.spoilt_ones and any(entry.spoilt for entry in entries)) or self._lost(entries)
+        at = item["valid_time"] if item is not None and "fields" in item else None
+        if not gap and at != (None if newest is None else iso_micros(from_micros(newest))):
+            self.fail("latest at the end", f"{group} is {at}, right is {visible.get(newest or 0)}")
 
     def _waits(self, entry: dict[str, Any]) -> bool:
         """Whether an entry is of a level that is not kept any more, and not due yet."""

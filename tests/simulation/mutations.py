@@ -60,13 +60,13 @@ def sequence_as_text() -> list[Any]:
 @fault
 def below_the_watermark() -> list[Any]:
     """A change is folded though the item holds it."""
-    take = live._Draft.take
+    begin = live._Draft.__init__
 
-    def folded(self: Any, change: Any) -> None:
-        self.applied = self.applied if not self.prefix else self.prefix
-        take(self, change)
+    def forgetful(self: Any, *arguments: Any) -> None:
+        begin(self, *arguments)
+        self.applied = self.prefix
 
-    return [patch.object(live._Draft, "take", folded)]
+    return [patch.object(live._Draft, "__init__", forgetful)]
 
 
 @fault
@@ -143,14 +143,13 @@ def look_up_believed() -> list[Any]:
 @fault
 def safe_until_ignored() -> list[Any]:
     """An insert is folded even when a copy of the record may have expired."""
-    take = live._Draft.take
+    begin = live._Draft.__init__
 
-    def folded(self: Any, change: Any) -> None:
-        kept, self.safe_until = self.safe_until, live.NO_LIMIT
-        take(self, change)
-        self.safe_until = min(kept, self.safe_until)
+    def careless(self: Any, *arguments: Any) -> None:
+        begin(self, *arguments)
+        self.safe_until = live.NO_LIMIT
 
-    return [patch.object(live._Draft, "take", folded)]
+    return [patch.object(live._Draft, "__init__", careless)]
 
 
 @fault

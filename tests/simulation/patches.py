@@ -23,7 +23,7 @@ from tesseract.storage.arrow_types import TIMESTAMP
 from tesseract.storage.base import Objects
 from tests.simulation.scheduler import Scheduler, Serial
 
-LIVE_TTL = timedelta(days=4)  # longer than any item of the buffer lasts, as the real one is
+LIVE_TTL = timedelta(hours=74)  # longer than any item of the buffer lasts, as the real one is
 
 
 @contextmanager

@@ -34,7 +34,7 @@ class Actor:
     ) -> None:
         self.sim, self.kind, self.name, self.limit, self.skew, self.done = sim, kind, name, limit, skew, done
         self.started = sim.now
-        self.dead = self.killed = self.left = False
+        self.dead = self.killed = self.stalled = False
         self.calls = 0
         self._body = body
         self._greenlet = greenlet(self._run)

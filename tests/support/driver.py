@@ -24,9 +24,21 @@ import msgspec
 from tests.support.driver_answers import lowest, message
 from tests.support.driver_faults import Deadline, Faults, TimedOut
 from tests.support.driver_filter import OURS, matches
-from tests.support.driver_stream import LABEL, Event, Shard, StreamedTable
+from tests.support.driver_stream import Event, Shard, StreamedTable
 
-__all__ = ["LABEL", "OURS", "Deadline", "Event", "Faults", "Handler", "Invocation", "Mapping", "Shard", "StreamedTable", "TimedOut"]
+__all__ = [
+    "OURS",
+    "PAYLOAD",
+    "Deadline",
+    "Event",
+    "Faults",
+    "Invocation",
+    "Mapping",
+    "Shard",
+    "StreamedTable",
+    "TimedOut",
+    "lowest",
+]
 
 Handler = Callable[[Event], Any]
 PAYLOAD = 6 * 1024 * 1024  # bytes of an event

@@ -40,6 +40,11 @@ class Demo:
         env = clean_environment(self.folder, **environment)
         return subprocess.run([*TESSERACT, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
 
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """A command that runs until it is told to stop."""
+        command, env, pipe = [*TESSERACT, *arguments], clean_environment(self.folder), subprocess.PIPE
+        return subprocess.Popen(command, cwd=ROOT, env=env, stdout=pipe, stderr=pipe, text=True)
+
     def done(self, *arguments: str) -> str:
         """The output of a command that must succeed."""
         result = self.cli(*arguments)

@@ -13,7 +13,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from tests.support.driver import OURS, Deadline, Faults, Mapping, StreamedTable, TimedOut
+from tests.support.driver import OURS, PAYLOAD, Deadline, Faults, Mapping, StreamedTable, TimedOut
 from tests.unit.test_template import TEMPLATE
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -242,15 +242,15 @@ def test_a_batch_is_cut_by_count_and_comes_from_one_shard():
     world = World(5, batch_size=2)
     assert world.drain() == [[0, 1], [2, 3], [4]]
     assert world.mapping.invocations == 3
+    assert list(map(len, World(101).drain())) == [100, 1]  # the default
 
 
 def test_a_batch_is_cut_by_the_size_of_its_event():
     """Ibid.: the payload size reaches 6 MB, which cannot be changed."""
     world = World()
     world.put(*range(20), text="x" * 350_000)  # about 350 kB each: 17 fill 6 MB
-    (first, second) = world.drain()
-    assert first == list(range(17))
-    assert second == [17, 18, 19]
+    assert world.drain() == [list(range(17)), [17, 18, 19]]
+    assert PAYLOAD == 6 * 2**20
     small = World(3)
     exact = len(msgspec.json.encode({"Records": small.table.shards[0][:2]}))
     for payload, wanted in (
@@ -268,6 +268,7 @@ def test_a_batch_waits_for_its_window():
     world = World(1, window_seconds=60, batch_size=3)
     world.now += 59 * SECOND
     assert not world.mapping.poll(0)
+    assert world.mapping.take(0) is None
     world.put(1)
     world.now += SECOND
     assert world.mapping.poll(0)
@@ -434,6 +435,19 @@ def test_without_a_limit_a_batch_is_tried_until_its_records_expire():
     assert message["requestContext"]["condition"] == "RecordAgeExceeded"
     assert message["DDBStreamBatchInfo"]["batchSize"] == 2
     assert world.mapping.lost == 0  # Lambda had them, and says so
+    whole = World(2, bisect=False)
+    whole.answers = [RuntimeError()]
+    assert whole.mapping.poll(0)
+    whole.now += 25 * HOUR
+    assert whole.drain() == [[0, 1]]
+    assert whole.mapping.through(0)
+    again = World(2, bisect=False)
+    again.answers = [RuntimeError()]
+    assert again.mapping.poll(0)
+    again.now += 25 * HOUR
+    again.mapping.redeliver(0, 1)
+    assert again.drain() == [[0, 1]]
+    assert (again.mapping.lost, [m["DDBStreamBatchInfo"]["batchSize"] for m in again.messages]) == (0, [2])
 
 
 def test_after_its_retries_a_batch_is_discarded_and_the_destination_gets_metadata_only():
