@@ -25,6 +25,7 @@ from tesseract.store import Store
 from tesseract.utils.time_utils import to_micros, utc_now
 from tests.support import backends
 from tests.support.archive_world import LAPTOP, MemoryExports
+from tests.support.real_stream import RealStream
 
 Event = dict[str, Any]
 PATIENCE = 30  # seconds until a record that was written must have come through a stream
@@ -44,10 +45,7 @@ class RealStage:
         self._sqs = backends.client("sqs", endpoint)
         self.queue = SqsQueue(self._sqs, self._sqs.create_queue(QueueName=f"work-{uuid.uuid4().hex[:8]}")["QueueUrl"])
         self.exports = MemoryExports(self.backend, self.began)
-        self._shards: dict[str, str | None] = {}
-        self._streams = backends.client("dynamodbstreams", endpoint)
-        table = backends.client("dynamodb", endpoint).describe_table(TableName=self.backend.raw.name)["Table"]  # type: ignore[attr-defined]
-        self._arn = table["LatestStreamArn"]
+        self._stream = RealStream(endpoint, self.backend.raw.name)  # type: ignore[attr-defined]
 
     # Kinesis --------------------------------------------------------------------------------------------------------
 
@@ -73,28 +71,15 @@ class RealStage:
         aggregates = AggregateProcessor(self.backend.raw, self.backend.live, self.catalog, self.configs, utc_now)
         latest = LatestProcessor(self.backend.raw, self.backend.live, self.catalog, self.configs, utc_now)
         while seen < wanted and time.monotonic() < deadline:
-            for records in self._read():
-                seen += len(records)
-                event = {"Records": [_stream_record(self._arn, record) for record in records]}
+            for event in self._stream.events():
+                seen += len(event["Records"])
                 for process in (aggregates.process, latest.process):
                     answer = stream.run(event, process, self.configs, self.backend.objects)
                     assert answer == {"batchItemFailures": []}
-                for record in records:
+                for record in event["Records"]:
                     item = item_from_wire(record["dynamodb"]["NewImage"])
                     self.exports.log.append((to_micros(utc_now()), item["pk"], item["sk"], item))
         return seen
-
-    def _read(self) -> Iterator[list[Event]]:
-        for shard in self._streams.describe_stream(StreamArn=self._arn)["StreamDescription"]["Shards"]:
-            if shard["ShardId"] not in self._shards:
-                place = {"ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON"}
-                self._shards[shard["ShardId"]] = self._streams.get_shard_iterator(StreamArn=self._arn, **place)["ShardIterator"]
-        for shard_id, iterator in self._shards.items():
-            if iterator is not None:
-                answer = self._streams.get_records(ShardIterator=iterator, Limit=1000)
-                self._shards[shard_id] = answer.get("NextShardIterator")
-                if answer["Records"]:
-                    yield answer["Records"]
 
     # the archive ----------------------------------------------------------------------------------------------------
 
@@ -123,14 +108,4 @@ def _kinesis_record(shard: str, stream_name: str, record: Event) -> Event:
             "data": base64.b64encode(record["Data"]).decode(),
             "approximateArrivalTimestamp": record["ApproximateArrivalTimestamp"].timestamp(),
         },
-    }
-
-
-def _stream_record(arn: str, record: Event) -> Event:
-    body = record["dynamodb"]
-    return {
-        "eventName": record["eventName"],
-        "eventID": record["eventID"],
-        "eventSourceARN": arn,
-        "dynamodb": {**body, "ApproximateCreationDateTime": body["ApproximateCreationDateTime"].timestamp()},
     }
