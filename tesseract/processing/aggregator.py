@@ -136,7 +136,7 @@ def correct(state: State, old: Values, new: Values, at: int, covered: Fields = A
 
 def known(state: State) -> bool:
     """Whether no extreme of the state has to be looked up."""
-    return all(field.known for field in state.fields.values())
+    return not any(None in field and field.n for field in state.fields.values())
 
 
 def same_sums(left: State, right: State) -> bool:

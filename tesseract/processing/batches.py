@@ -10,7 +10,7 @@ from tesseract.config.dataset import Dataset, Level
 from tesseract.config.tiers import UNITS
 from tesseract.model import Change
 from tesseract.processing.aggregator import State, identity, merge, shift
-from tesseract.processing.live import Applied, Facts, apply, finish, inserted
+from tesseract.processing.live import Applied, Facts, News, apply, finish, inserted, news_of
 from tesseract.processing.live_item import LiveItem, included, live_levels
 from tesseract.storage.base import Key
 from tesseract.storage.keys import live_key
@@ -72,10 +72,13 @@ def plan(tasks: Iterable[Task], items: Mapping[Key, LiveItem]) -> list[Planned]:
     The records that are new in an hour are folded once, and serve the day, too, where both watermarks select the same ones.
     """
     deltas: dict[int, tuple[Applied, State]] = {}
+    news: dict[int, News | None] = {}
     planned = []
     for task in tasks:
         old = items.get(task.key)
-        applied = apply(old, task.key, task.changes, task.facts)
+        alone = id(task.parts[0]) if [len(part.changes) for part in task.parts] == [len(task.changes)] else None
+        news[id(task)] = news[alone] if alone in news else news_of(task.changes)
+        applied = apply(old, task.key, task.changes, task.facts, news[id(task)])
         new = delta = None
         if applied is not None:
             if applied.inserts and applied.folds:

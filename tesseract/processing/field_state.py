@@ -16,6 +16,7 @@ from tesseract.errors import DamagedError
 EXACT = Context(
     prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Inexact, InvalidOperation]
 )  # the default one rounds at 28 digits
+FEW = 4  # values that are folded faster one by one
 
 
 class FieldState(NamedTuple):
@@ -52,6 +53,8 @@ def of_values(values: Sequence[int | Decimal], times: Sequence[int], span: tuple
 
     `span` is the first and the last time, where somebody knows them. Raises ValueError where a value is no number.
     """
+    if len(values) < FEW:
+        return _of_scaled(values, times)
     low, high = span or (min(times), max(times))
     with localcontext(EXACT):  # numbers are added as they came, and only the results become integers
         squares = sum(map(mul, values, values))
