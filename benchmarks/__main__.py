@@ -11,15 +11,28 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import imports, ingest_handler, ingest_items, ingest_memory, ingest_sustained
+from benchmarks import (
+    imports,
+    ingest_handler,
+    ingest_items,
+    ingest_memory,
+    ingest_sustained,
+    stream_fold,
+    stream_freshness,
+    stream_handler,
+    stream_memory,
+    stream_units,
+)
 from benchmarks.figures import Figure
 
 RESULTS = Path(__file__).parent / "results.json"
 INGEST = (ingest_items.run, ingest_handler.run, imports.run, ingest_memory.run, ingest_sustained.run)
+STREAM = (stream_fold.run, stream_handler.run, stream_units.run, stream_memory.run, imports.run, stream_freshness.run)
 PARTS: dict[str, tuple[Callable[[], Iterator[Figure]], ...]] = {
     "imports": (imports.run,),
     "memory": (ingest_memory.run,),
     "ingest": INGEST,
+    "stream": STREAM,
 }
 
 

@@ -23,8 +23,7 @@ def run() -> Iterator[Figure]:
     ready, peer = _fresh("import ingestion.http_api as f; f.service()"), _fresh("import boto3; boto3.client('dynamodb')")
     boto3, *times, ready_time, peer_time = medians(ROUNDS, _fresh("import boto3"), *handlers, ready, peer)
     for module, seconds in zip(MODULES, times, strict=True):
-        bar = 1.5 if module == "ingestion.http_api" else None
-        yield Figure(f"import {module}", seconds / boto3, "×", f"{_ms(seconds)}; import boto3 {_ms(boto3)}", bar)
+        yield Figure(f"import {module}", seconds / boto3, "×", f"{_ms(seconds)}; import boto3 {_ms(boto3)}", bar=1.5)
     against = f"{_ms(ready_time)}; boto3 with its client of DynamoDB {_ms(peer_time)}"
     yield Figure("ingestion.http_api ready for a request", ready_time / peer_time, "×", against)
 

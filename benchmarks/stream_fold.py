@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from benchmarks import stream_samples
@@ -20,8 +21,11 @@ from tesseract.processing.changes import decode_batch
 from tesseract.processing.live import Facts
 from tesseract.processing.live_item import LiveItem, encode_item
 from tesseract.storage.base import Key
+from tesseract.utils.time_utils import utc_now
 
 GROUPS, SECONDS, ROUNDS = 100, 60, 9
+DATASET: Dataset = stream_samples.dataset()
+NOW: datetime = utc_now()
 
 
 def run() -> Iterator[Figure]:
@@ -32,23 +36,23 @@ def run() -> Iterator[Figure]:
     held = {part.task.key: part.new for part in _fold(first, {}) if part.new is not None}
     count, said = len(second), f"{len(second):,} records of {GROUPS} groups, 5 fields, 2 levels"
     for what, changes, items in (("a batch", second, held), ("a batch of new items", first, {})):
-        bare, ours = medians(ROUNDS, _timed(lambda c=changes: _bare(c)), _timed(lambda c=changes, i=items: _encoded(c, i)))
+        bare, ours = medians(ROUNDS, _timed(partial(_bare, changes)), _timed(partial(_encoded, changes, items)))
         yield Figure(f"fold of {what}", count / ours, "records/s", f"{said}, one core", bar=100_000, more_is_better=True)
         plain = f"bare fold of decimals {count / bare:,.0f} records/s"
         yield Figure(f"fold of {what}, against a bare one", bare / ours, "×", plain, bar=0.4, more_is_better=True)
-    (decoding,) = medians(ROUNDS, _timed(lambda: decode_batch(events[1])))
+    (decoding,) = medians(ROUNDS, _timed(partial(decode_batch, events[1])))
     yield Figure("stream event to changes", count / decoding, "records/s", said)
 
 
 def _fold(changes: Sequence[Change], items: Mapping[Key, LiveItem]) -> list[Planned]:
-    of, now = _DATASET, _NOW
+    of, now = DATASET, NOW
     return plan(tasks_of(changes, of, lambda level, group: Facts(of, level, now, lambda period: False)), items)
 
 
 def _encoded(changes: Sequence[Change], items: Mapping[Key, LiveItem]) -> list[Any]:
     """The whole of the pure work: items with their plain numbers and states, as the table takes them."""
     planned = _fold(changes, items)
-    return [encode_item(part.new, part.task.facts.level, _NOW) for part in planned if part.new is not None]
+    return [encode_item(part.new, part.task.facts.level, NOW) for part in planned if part.new is not None]
 
 
 def _bare(changes: Sequence[Change]) -> dict[Any, list[Any]]:
@@ -81,7 +85,3 @@ def _timed(work: Callable[[], object]) -> Callable[[], float]:
         return time.process_time() - started
 
     return measure
-
-
-_DATASET: Dataset = stream_samples.dataset()
-_NOW: datetime = stream_samples.utc_now()

@@ -16,8 +16,8 @@ from benchmarks.figures import Figure
 from benchmarks.ingest_sustained import laptop
 from tesseract.config.manager import apply
 from tesseract.config.tiers import HOURLY
-from tesseract.store import Store
 from tesseract.storage.keys import live_key
+from tesseract.store import Store
 from tesseract.utils.time_utils import iso_micros, utc_now
 
 PUTS = 120

@@ -21,7 +21,8 @@ from tesseract.processing.aggregates import PARALLEL
 GROUPS, SECONDS = 100, 60
 PLAIN_SECONDS = 10  # of the minute, so that the plain one is through in time: it works record by record
 ROUNDS = 5
-UPDATE = "ADD n :one, " + ", ".join(f"s{n} :s{n}, q{n} :q{n}" for n in range(5)) + " SET " + ", ".join(f"l{n} = :s{n}" for n in range(5))
+ADDED = ", ".join(f"s{n} :s{n}, q{n} :q{n}" for n in range(len(FIELDS)))
+UPDATE = f"ADD n :one, {ADDED} SET " + ", ".join(f"l{n} = :s{n}" for n in range(len(FIELDS)))
 
 
 def run() -> Iterator[Figure]:

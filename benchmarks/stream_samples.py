@@ -1,4 +1,4 @@
-"""Readings of many groups once a second, as the raw table's stream delivers them: five numbers each, an hourly and a daily level."""
+"""Readings of many groups once a second, as the raw table's stream delivers them: five numbers each, hourly and daily levels."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ Event = dict[str, Any]
 STREAM = "arn:aws:dynamodb:us-east-1:000000000000:table/tesseract-dev-raw/stream/2026-01-01T00:00:00.000"
 FIRST = 400_000_000_000_000_000_000_000  # sequence number
 FIELDS = ("temp", "humid", "wind", "pressure", "gust")
-RANGES = {"temp": (1000, 4500), "humid": (2000, 9900), "wind": (0, 2500), "pressure": (98000, 103000), "gust": (0, 7000)}  # hundredths
-LEVELS = ("hourly", "daily")
+RANGES = ((1000, 4500), (2000, 9900), (0, 2500), (98000, 103000), (0, 7000))  # of the fields, in hundredths
 CONFIG = """
 datasets:
   plant:
@@ -55,7 +54,7 @@ def items(groups: int, start: datetime, seconds: int) -> list[Item]:
 
 def _values(dice: random.Random) -> Iterator[tuple[str, int | Decimal]]:
     """As a raw item holds them: whole numbers are integers, and no number ends in a zero after its point."""
-    for name, (low, high) in RANGES.items():
+    for name, (low, high) in zip(FIELDS, RANGES, strict=True):
         value = Decimal(repr(dice.randint(low, high) / 100))
         yield name, int(value) if value == int(value) else value
 

@@ -36,11 +36,6 @@ class FieldState(NamedTuple):
     last: int | None = None
     last_at: int = 0
 
-    @property
-    def known(self) -> bool:
-        """Whether no extreme has to be looked up."""
-        return not self.n or None not in (self.minimum, self.maximum, self.first, self.last)
-
 
 def single(value: int | Decimal, at: int) -> FieldState:
     """The state of one value."""

@@ -178,7 +178,7 @@ class _Draft:
             self._take(change)
 
     def _takes_all(self, news: News, taken: str) -> bool:
-        """Whether `_take` would fold all of these new records, but for the first, which was taken where `taken` is its watermark."""
+        """Whether `_take` would fold all of these new records; `taken` is the watermark of the first where it was taken already."""
         live, facts = self.live, self.facts
         if self.stale or not self.there or facts.outage or live.live_from != facts.level.live_from:
             return False

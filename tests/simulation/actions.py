@@ -82,24 +82,25 @@ class Theme:
     rare: str = ""
 
 
-THEMES = (
-    Theme({}),
-    Theme({"invoke": 2, "time_out": 4, "stall": 2, "timer": 0.3, "advance": 0.3}, (SHORT,), ((0,), (-2, -4), (-4,))),
-    Theme({"invoke": 2, "time_out": 2, "timer": 0.3, "advance": 0.3}, (SHORT,), ((0, -1), (-1, -2, -3)), latest=0.95),
-    Theme({"advance": 2, "expire": 3}, (LONG,), ((0, -1), (-1, -3), (-4,)), (24,), again=0.7),
-    Theme({"rebuild": 8, "timer": 3, "stall": 2}, (SHORT, PACES[1]), ((0, -1), (-2, -4), (-400,))),
-    Theme({"config": 6}),
-    Theme({"rare_stream": 3, "advance": 1.5}, rare="outage"),
-)
+THEMES = {
+    "mixed": Theme({}),
+    "twice": Theme({"invoke": 2, "time_out": 4, "stall": 2, "timer": 0.3, "advance": 0.3}, (SHORT,), ((0,), (-2, -4), (-4,))),
+    "latest": Theme({"invoke": 2, "time_out": 2, "timer": 0.3, "advance": 0.3}, (SHORT,), ((0, -1), (-1, -2, -3)), latest=0.95),
+    "old": Theme({"advance": 2, "expire": 3}, (LONG,), ((0, -1), (-1, -3), (-4,)), (24,), again=0.7),
+    "repair": Theme({"rebuild": 8, "timer": 3, "stall": 2}, (SHORT, PACES[1]), ((0, -1), (-2, -4), (-400,))),
+    "config": Theme({"config": 6}),
+    "outage": Theme({"rare_stream": 3, "advance": 1.5}, rare="outage"),
+}
 
 
 class World:
     """One simulated stage, and the dice that drive it: what happens how often is the seed's own."""
 
-    def __init__(self, seed: int, tracing: bool = False) -> None:
+    def __init__(self, seed: int, tracing: bool = False, theme_name: str = "") -> None:
         r = random.Random(seed)
         self.sim = Scheduler(START, seed, tracing)
-        self.theme = theme = r.choice(list(THEMES))
+        drawn = r.choice(list(THEMES))
+        self.theme = theme = THEMES[theme_name or drawn]
         levels = r.choice(LADDERS)
         fields = r.choice((("d", "w"), ("d",), ("f", "w"), ("d", "w")))
         shown = (fields[0],) if len(fields) > 1 and r.random() < 0.3 else ()

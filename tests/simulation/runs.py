@@ -34,10 +34,10 @@ def schedule(seed: int, steps: int = STEPS) -> list[int]:
     return [r.getrandbits(40) for _ in range(steps)]
 
 
-def run(seed: int, steps: Sequence[int] | None = None, tracing: bool = False) -> Outcome:
-    """One history."""
+def run(seed: int, steps: Sequence[int] | None = None, tracing: bool = False, theme: str = "") -> Outcome:
+    """One history, of the theme named, or of the one that the seed draws."""
     patches.attach(None)
-    world = World(seed, tracing)
+    world = World(seed, tracing, theme)
     patches.attach(world.sim)
     try:
         for step in schedule(seed) if steps is None else steps:
@@ -50,7 +50,7 @@ def run(seed: int, steps: Sequence[int] | None = None, tracing: bool = False) ->
     return Outcome("", world.sim.trace, world.seen())
 
 
-def shrunk(seed: int, kind: str, seconds: float = 60) -> list[int]:
+def shrunk(seed: int, kind: str, seconds: float = 60, theme: str = "") -> list[int]:
     """As few steps as can be found in that time that still fail in the same way."""
     steps, end = schedule(seed), time.monotonic() + seconds
     size = len(steps) // 2
@@ -58,7 +58,7 @@ def shrunk(seed: int, kind: str, seconds: float = 60) -> list[int]:
         place, hit = 0, False
         while place < len(steps) and time.monotonic() < end:
             fewer = steps[:place] + steps[place + size :]
-            if run(seed, fewer).kind == kind:
+            if run(seed, fewer, theme=theme).kind == kind:
                 steps, hit = fewer, True
             else:
                 place += size

@@ -135,7 +135,7 @@ def test_a_partition_key_stays_in_one_shard_in_order():
     for place, shard in enumerate(world.table.shards):
         for record in shard:
             assert homes.setdefault(record["dynamodb"]["Keys"]["pk"]["S"], place) == place
-    assert set(homes.values()) == {0, 1, 2}
+    assert set(homes.values()) == set(range(len(world.table.shards))) == {0, 1, 2}
     for pk, place in homes.items():
         assert world.table.shard_of(pk) == place
         own = [int(r["dynamodb"]["Keys"]["sk"]["S"]) for r in world.table.shards[place] if r["dynamodb"]["Keys"]["pk"]["S"] == pk]
@@ -174,6 +174,17 @@ def test_a_shard_splits_and_its_parent_is_read_first():
     order = [n for batch in world.seen for n in batch]
     assert sorted(order) == [*range(4), *range(10, 18), 20]  # 4 to 7 went to `last`
     assert mapping.through(other)
+
+
+def test_the_open_shards_always_cover_every_partition_key_once():
+    """Ibid.: children take over what their parent took."""
+    table, dice = StreamedTable(lambda: START, 3), random.Random(4)
+    for _ in range(20):
+        chosen = dice.choice([place for place, shard in enumerate(table.shards) if not shard.closed])
+        table.split(chosen, dice.choice((1, 2, 3)))
+        ranges = sorted((shard.low, shard.high) for shard in table.shards if not shard.closed)
+        assert (ranges[0][0], ranges[-1][1]) == (0, 2**32)
+        assert all(before == after for (_, before), (after, _) in pairwise(ranges))
 
 
 def test_a_shard_may_have_a_single_child():
@@ -220,16 +231,18 @@ def test_records_are_gone_after_24_hours_and_a_reader_that_falls_behind_never_se
 
 def test_a_table_made_anew_has_another_stream():
     """DynamoDB, "Change data capture": a new stream has a different descriptor; what was in the old one stays readable 24 hours."""
-    world = World(40, shards=2)
+    world = World(shards=2, batch_size=3)
+    for n in range(40):
+        world.put(n, pk=f"p{n}")
     old = max(int(number(record)) for shard in world.table.shards for record in shard)
     world.table.renew("2027-01-01T00:00:00.000")
     world.put(99)
     (record,) = [record for shard in world.table.shards[2:] for record in shard]
     assert record["eventName"] == "INSERT"
     assert record["eventSourceARN"].rpartition("/")[2] == "2027-01-01T00:00:00.000"
-    assert world.table.shards[0][0]["eventSourceARN"] != record["eventSourceARN"] if world.table.shards[0] else True
+    assert all(old_one["eventSourceARN"] != record["eventSourceARN"] for shard in world.table.shards[:2] for old_one in shard)
     assert int(number(record)) < old  # numbers begin again
-    assert world.table.get(("a", "000")) is not None
+    assert world.table.get(("p0", "000")) is not None
     world.drain()
     assert sorted(n for batch in world.seen for n in batch) == [*range(40), 99]
 
@@ -251,6 +264,8 @@ def test_a_batch_is_cut_by_the_size_of_its_event():
     world.put(*range(20), text="x" * 350_000)  # about 350 kB each: 17 fill 6 MB
     assert world.drain() == [list(range(17)), [17, 18, 19]]
     assert PAYLOAD == 6 * 2**20
+    waiting = World(3, window_seconds=60, payload=1)
+    assert waiting.mapping.poll(0)  # full: it does not wait for its window
     small = World(3)
     exact = len(msgspec.json.encode({"Records": small.table.shards[0][:2]}))
     for payload, wanted in (
@@ -316,8 +331,8 @@ def test_a_record_that_no_filter_wants_is_passed_over_and_takes_no_room_in_a_bat
     assert not world.mapping.poll(0)
     either = World(3, filter=[{"dynamodb": {"Keys": {"sk": {"S": [text]}}}} for text in ("000", "002")])
     assert either.drain() == [[0, 2]]
-    absent = World(1, filter=[{"dynamodb": {"NewImage": {"none": {"S": ["x"]}}}}])
-    assert absent.drain() == []
+    for image in ({"none": {"S": ["x"]}}, {"n": {"N": {"deeper": ["0"]}}}, {"n": {"N": [0]}}):
+        assert World(1, filter=[{"dynamodb": {"NewImage": image}}]).drain() == []
     with pytest.raises(ValueError, match="anything-but"):
         World(1, filter=[{"eventName": [{"anything-but": ["REMOVE"]}]}]).mapping.poll(0)
 
