@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from threading import Event
 
 import msgspec
 
 from tesseract.config.cache import Configs
 from tesseract.config.dataset import Dataset
 from tesseract.config.tiers import DAILY
-from tesseract.errors import ConditionFailed, RetryError
+from tesseract.errors import ConditionFailed, RetryError, TesseractError
 from tesseract.model import Change, Item, RawImage
 from tesseract.processing.live import DELTA
 from tesseract.processing.outage import declare
@@ -22,6 +25,10 @@ from tesseract.utils.time_utils import from_iso, iso_day, iso_micros, to_micros
 
 ATTEMPTS = 20
 LOOK_BACK = 10  # days
+FEW = 16
+PARALLEL = 8
+
+logger = logging.getLogger(__name__)
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -65,6 +72,7 @@ class LatestProcessor:
     def __init__(self, raw: Table, live: Table, catalog: Catalog, configs: Configs, clock: Callable[[], datetime]) -> None:
         self._raw, self._live, self._catalog, self._configs, self._clock = raw, live, catalog, configs, clock
         self.ages: dict[str, list[float]] = {}
+        self._pool = ThreadPoolExecutor(PARALLEL)
 
     def process(self, changes: list[Change]) -> str | None:
         """Apply a batch. Returns the lowest sequence number that is not durably applied, None where all are."""
@@ -73,20 +81,30 @@ class LatestProcessor:
         groups: dict[tuple[str, str], list[Change]] = {}
         for change in changes:
             groups.setdefault((change.dataset, change.group), []).append(change)
-        left = dict(groups)
-        for (name, group), own in groups.items():
+        items = self._live.get_many(latest_key(*place) for place in groups)
+        stop = Event()
+
+        def update(place: tuple[str, str]) -> bool:
+            own = groups[place]
             try:
                 version = max((change.new.config_version for change in own if change.new), default=0)
-                self._update(self._configs.get(name, version), group, wanted(own))
-            except RetryError:
-                break
-            del left[name, group]
-        return min((change.sequence for own in left.values() for change in own), key=int, default=None)
+                if stop.is_set():
+                    return False
+                self._update(self._configs.get(place[0], version), place[1], wanted(own), items.get(latest_key(*place)))
+            except TesseractError as error:  # what was not written is delivered again; the log says why
+                logger.warning("a latest value was not written: %s", error)
+                stop.set()
+                return False
+            return True
 
-    def _update(self, dataset: Dataset, group: str, want: Wanted) -> None:
+        done = self._pool.map(update, groups)
+        left = [own for own, is_done in zip(groups.values(), done, strict=True) if not is_done]
+        return min((change.sequence for own in left for change in own), key=int, default=None)
+
+    def _update(self, dataset: Dataset, group: str, want: Wanted, item: Item | None) -> None:
         key = latest_key(dataset.name, group)
-        for _ in range(ATTEMPTS):
-            item = self._live.get(key)
+        for attempt in range(ATTEMPTS):
+            item = self._live.get(key) if attempt else item
             own = decide(item, want)
             if own is not None:
                 at = own.valid_time
@@ -115,12 +133,21 @@ class LatestProcessor:
         day, high = DAILY.floor(from_iso(valid_time)), valid_time + "~"
         oldest = self._clock() - dataset.shortest_ttl
         for _ in range(LOOK_BACK):
-            for item in self._raw.query(raw_pk(dataset.name, group, iso_day(day)), None, high, reverse=True):
-                if not item.get("deleted"):
-                    return self._unless_archived(dataset, group, _of_item(item))
+            found = self._last_of_day(raw_pk(dataset.name, group, iso_day(day)), high)
+            if found is not None:
+                return self._unless_archived(dataset, group, found)
             if day <= oldest:  # of an earlier day the buffer may lack records
                 break
             day, high = day - timedelta(days=1), HISTORY
+        return None
+
+    def _last_of_day(self, pk: str, high: str) -> Reading | None:
+        """The last visible record of a day before `high`: among the last few items as a rule, else among all."""
+        for limit in (FEW, 0):
+            items = list(self._raw.query(pk, None, high, reverse=True, limit=limit))
+            visible = next((item for item in items if not item.get("deleted")), None)
+            if visible is not None or len(items) < limit:
+                return None if visible is None else _of_item(visible)
         return None
 
     def _unless_archived(self, dataset: Dataset, group: str, found: Reading) -> Reading | None:
