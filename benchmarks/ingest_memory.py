@@ -97,7 +97,7 @@ def _measure(event: dict[str, Any]) -> tuple[float, str]:
 
 
 def _child() -> None:
-    from ingestion.http_api import service as loaded
+    from tesseract.ingestion.wiring import service as loaded
 
     loaded()  # what the function loads, AWS's library too, is part of its memory
     event = json.loads(sys.stdin.buffer.read())

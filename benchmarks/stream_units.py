@@ -1,8 +1,8 @@
 """What the batch window costs: capacity units of live items for each unit of raw items, as DynamoDB Local says that it takes them.
 
 Readings of 100 groups at 1 Hz are put and then delivered to both stream functions in batches of one window's length; the share is
-per group, so 1,000 groups have the same one. Lambda cuts a batch at 6 MB; where 1,000 groups come in four shards, that is after some
-30 s. The share of batches cut so is measured at 29 s.
+per group, so 1,000 groups have the same one. Lambda cuts a batch at 6 MB; where 1,000 groups come in four shards, that is after
+some 30 s. The share of batches cut so is measured at 29 s.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from tesseract.processing.field_state import FieldState, aligned, corrected, mer
 from tesseract.storage.codec import LARGEST, MAX_DIGITS, MIN_EXPONENT, SMALLEST, shortest, storable
 
 _GUARD = 128  # bits of a square root, of which a double keeps 53
+_INT64 = 2**63
 Values = Mapping[str, FieldValue]  # of a record: field → value; nulls are absent
 NOTHING: frozenset[str] = frozenset()
 NUMBERS: frozenset[type] = frozenset((int, Decimal))  # True is not of them
@@ -230,10 +231,12 @@ def encode_state(state: State) -> bytes:
     """
     times = sorted({at for field in state.fields.values() for at in (field.first_at, field.last_at)})
     place = {at: index for index, at in enumerate(times)}
-    fields = [
-        [name, *map(_pack, field._replace(first_at=place[field.first_at], last_at=place[field.last_at]))]
-        for name, field in sorted(state.fields.items())
-    ]
+    fields = []
+    for name, field in sorted(state.fields.items()):
+        n, scale, total, squares, minimum, maximum, first, first_at, last, last_at = field
+        values = [n, scale, total, squares, minimum, maximum, first, place[first_at], last, place[last_at]]
+        short = squares < _INT64 and -_INT64 <= total < _INT64  # the others, too: none is more than the root of squares
+        fields.append([name, *(values if short else map(_pack, values))])
     return msgspec.msgpack.encode([state.rows, times, fields])
 
 
@@ -248,7 +251,7 @@ def decode_state(body: bytes) -> State:
 
 
 def _pack(value: int | None) -> int | bytes | None:
-    if value is None or -(2**63) <= value < 2**63:
+    if value is None or -_INT64 <= value < _INT64:
         return value
     return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
 

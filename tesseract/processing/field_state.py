@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, localcontext
+from functools import lru_cache
 from operator import mul
 from typing import NamedTuple
 
@@ -89,7 +90,8 @@ def merged(left: FieldState, right: FieldState) -> FieldState:
     """The state of two disjoint sets of values. Associative and commutative. What one of them does not know, nobody does."""
     if not left.n or not right.n:
         return left if left.n else right
-    left, right = aligned(left, right)
+    if left.scale != right.scale:
+        left, right = aligned(left, right)
     n, total, squares = left.n + right.n, left.total + right.total, left.squares + right.squares
     minimum = maximum = first = last = None
     first_at = last_at = 0
@@ -155,7 +157,7 @@ def scaled(value: int | Decimal) -> tuple[int, int]:
     if fraction.isdigit() and fraction[-1] != "0":  # nearly every number that comes
         return int(whole + fraction), len(fraction)
     text = format(value, "f")
-    if "n" in text:
+    if not text[-1].isdigit():
         raise ValueError(f"{value} is not a number that can be aggregated")
     whole, point, fraction = text.partition(".")
     fraction = fraction.rstrip("0") if point else ""
@@ -164,7 +166,12 @@ def scaled(value: int | Decimal) -> tuple[int, int]:
 
 def unscaled(value: int | None, scale: int) -> int | Decimal | None:
     """The inverse of `scaled`."""
-    return value if value is None or not scale else EXACT.scaleb(Decimal(value), -scale)
+    return value if value is None or not scale else EXACT.multiply(value, _place(scale))
+
+
+@lru_cache(maxsize=256)
+def _place(scale: int) -> Decimal:
+    return EXACT.scaleb(Decimal(1), -scale)
 
 
 def aligned(left: FieldState, right: FieldState) -> tuple[FieldState, FieldState]:

@@ -64,10 +64,15 @@ def number_text(value: int | Decimal) -> str:
 
 def number_value(text: str) -> int | Decimal:
     """The inverse of `number_text`; takes any form that DynamoDB writes."""
-    try:
-        return int(text)
-    except ValueError:
+    if "." not in text:
+        try:
+            return int(text)
+        except ValueError:
+            number = Decimal(text)
+    else:
         number = Decimal(text)
+        if text[-1] in "123456789" and text.lstrip("-").replace(".", "", 1).isdigit():  # as nearly always: no integer
+            return number
     return int(number) if number == number.to_integral_value() else number
 
 

@@ -36,28 +36,28 @@ def main(arguments: list[str]) -> int:
     except ValueError:
         print(HELP, file=sys.stderr)
         return 2
-    mutation = options.get("--mutation", "")
-    if end - begin == 1 or mutation:
-        return _one_by_one(begin, end, mutation)
+    mutation, theme = options.get("--mutation", ""), options.get("--theme", "")
+    if end - begin == 1 or mutation or theme:
+        return _one_by_one(begin, end, mutation, theme)
     return _pieces(begin, end, int(options.get("--processes", "2")))
 
 
-def _one_by_one(begin: int, end: int, mutation: str) -> int:
+def _one_by_one(begin: int, end: int, mutation: str, theme: str) -> int:
     with patches.simulated(), mutations.applied(mutation):
         for seed in range(begin, end):
-            outcome = run(seed)
+            outcome = run(seed, theme=theme)
             if outcome.wrong:
-                print(report(seed, outcome, mutation))
+                print(report(seed, outcome, mutation, theme))
                 return 1
     print(f"seeds {begin}..{end}: nothing is wrong")
     return 0
 
 
-def report(seed: int, outcome: Outcome, mutation: str = "", seconds: float = 60) -> str:
+def report(seed: int, outcome: Outcome, mutation: str = "", theme: str = "", seconds: float = 60) -> str:
     """The shortest history that goes wrong like this, and how to see it again. To be called while simulated."""
-    steps = shrunk(seed, outcome.kind, seconds)
-    again = run(seed, steps, tracing=True)
-    replay = f"make simulate SEEDS={seed}..{seed + 1}" + (f" MUTATION={mutation}" if mutation else "")
+    steps = shrunk(seed, outcome.kind, seconds, theme)
+    again = run(seed, steps, tracing=True, theme=theme)
+    replay = f"make simulate SEEDS={seed}..{seed + 1}" + (f" THEME={theme}" if theme else "") + (f" MUTATION={mutation}" if mutation else "")
     return "\n".join([*again.history, "", f"seed {seed}, {len(steps)} steps: {again.wrong}", f"again: {replay}"])
 
 

@@ -65,7 +65,7 @@ ACTIONS = {
     "rebuild": 0.3,
     "config": 0.2,
     "query": 0.4,
-    "stall": 0.5,
+    "stall": 0.8,
 }
 
 
@@ -88,6 +88,7 @@ THEMES = {
     "latest": Theme({"invoke": 2, "time_out": 2, "timer": 0.3, "advance": 0.3}, (SHORT,), ((0, -1), (-1, -2, -3)), latest=0.95),
     "old": Theme({"advance": 2, "expire": 3}, (LONG,), ((0, -1), (-1, -3), (-4,)), (24,), again=0.7),
     "repair": Theme({"rebuild": 8, "timer": 3, "stall": 2}, (SHORT, PACES[1]), ((0, -1), (-2, -4), (-400,))),
+    "worklist": Theme({"rebuild": 15, "timer": 5, "stall": 3, "invoke": 0.7}, (SHORT, (5 * MINUTE, 20 * MINUTE, HOUR)), ((-4,), (0,))),
     "config": Theme({"config": 6}),
     "outage": Theme({"rare_stream": 3, "advance": 1.5}, rare="outage"),
 }
@@ -111,6 +112,7 @@ class World:
         self.weights = [r.choice((1, 2, 4)) * share * theme.more.get(name, 1) for name, share in ACTIONS.items()]
         self.rare = [name for name in ("split", "renew", "outage") if r.random() < 0.3] if not theme.rare else [theme.rare]
         self.throttles = r.choice((0, 0, 0.02, 0.1))
+        self.crashes = r.choice((0.003, 0.01, 0.04))
         self.groups = r.choice(("A", "A", "AB"))  # few keys: changes of one record meet
         self.pace = r.choice(theme.paces)
         self.minutes = r.sample(MINUTES, r.choice((1, 2, 3, 4)))
@@ -150,7 +152,7 @@ class World:
         dice = r.random()
         if dice < self.throttles and actor.kind != "query":
             actor.resume("throttle")
-        elif dice > 0.985 and actor.kind not in ("query", "config"):
+        elif dice > 1 - self.crashes and actor.kind not in ("query", "config"):
             self.sim.say("CRASH", actor.name)
             actor.crash(r.choice(("crash before", "crash after")))
         else:
@@ -198,10 +200,18 @@ class World:
     def stall(self) -> None:
         """An actor stops for a while, or goes on."""
         stalled = [actor for actor in self.sim.actors if actor.stalled]
-        if stalled and self.sim.r.random() < 0.5:
+        if stalled and self.sim.r.random() < 0.7:
             self.sim.r.choice(stalled).stalled = False
         elif self.sim.actors:
             self.sim.r.choice(self.sim.actors).stalled = True
+
+    def _park(self, actor: Actor, most: int) -> None:
+        """Often, an actor stops somewhere on its way, and others go on."""
+        if self.sim.r.random() < 0.4:
+            for _ in range(self.sim.r.randrange(most)):
+                if not actor.dead:
+                    self._resume(actor)
+            actor.stalled = True
 
     # writes -------------------------------------------------------------------------------------------------------------
 
@@ -245,25 +255,26 @@ class World:
 
     # streams ------------------------------------------------------------------------------------------------------------
 
-    def invoke(self) -> None:
-        """An invocation of a stream function on a shard."""
+    def invoke(self) -> Actor | None:
+        """An invocation of a stream function on a shard that has something for it."""
         r = self.sim.r
         name = "latest" if r.random() < self.theme.latest else "aggregates"
-        shard = r.randrange(len(self.stage.raw.shards))
-        if shard in self.down:
-            return
-        if r.random() < 0.15:
-            self._redeliver(name, shard)
-        self._take(name, shard)
+        shards = [shard for shard in range(len(self.stage.raw.shards)) if shard not in self.down]
+        r.shuffle(shards)
+        for shard in shards:
+            if r.random() < 0.1:
+                self._redeliver(name, shard)
+            actor = self._take(name, shard)
+            if actor is not None:
+                return actor
+        return None
 
     def _take(self, name: str, shard: int) -> Actor | None:
         mapping = self.stage.mappings[name]
         invocation = mapping.take(shard, hurry=True)
         if invocation is None:
-            self._lost(name, shard)
             return None
         entries = [e for record in invocation.event["Records"] for e in self.stage.writes.get(record["dynamodb"]["SequenceNumber"], ())]
-        self._lost(name, shard)
         for entry in entries:
             if name == "latest":
                 entry.done[name] = False  # an older state may come back until the batch is through
@@ -294,7 +305,9 @@ class World:
 
     def _redeliver(self, name: str, shard: int) -> None:
         """Records come again: an invocation under way is left alone, and may still go on."""
-        if shard in self.stage.mappings[name].readers:
+        records = self.stage.raw.shards[shard]
+        ended = records.closed and not self.stage.raw.children(shard)  # of a former stream
+        if shard in self.stage.mappings[name].readers and not ended:
             records = self.sim.r.randint(1, 5)
             self.sim.say("redelivered:", name, "shard", shard, f"{records} records before")
             self.stage.mappings[name].redeliver(shard, records)
@@ -302,16 +315,16 @@ class World:
     def time_out(self) -> None:
         """An invocation is given up by Lambda, and its batch comes again while its last calls still land."""
         running = [a for a in self.sim.actors if a.kind == "stream" and a.task[1].state == "running"]  # type: ignore[attr-defined]
-        if running:
-            actor = self.sim.r.choice(running)
+        actor = self.sim.r.choice(running) if running else self.invoke()
+        for _ in range(self.sim.r.choice((0, 2, 4, 6, 8, 10))):
+            if actor is not None and not actor.dead:
+                self._resume(actor)
+        if actor is not None and not actor.dead:
             name, invocation = actor.task  # type: ignore[attr-defined]
             self.sim.say("timed out:", actor.name)
             actor.stalled = self.sim.r.random() < 0.7
             self.stage.mappings[name].time_out(invocation)
             self._take(name, invocation.shard)
-
-    def _lost(self, name: str, shard: int) -> None:
-        """Nothing to do: lost writes stay among those that are not done."""
 
     def drain(self, name: str, shard: int | None = None) -> None:
         """Stream functions catch up, without faults."""
@@ -365,13 +378,26 @@ class World:
         """A run of a timer of the archive, or a worker's task."""
         r = self.sim.r
         stage = self.stage
-        what = r.choice(("export", "export", "work", "work", "work", "close", "close", "compact"))
+        what = r.choice(("export", "export", "work", "work", "work", "close", "close", "cycle", "cycle", "compact"))
         if what == "work":
             self._work()
         elif sum(actor.kind == what for actor in self.sim.actors) < 2:
             force = r.random() < 0.7
-            body = {"export": lambda: stage.export(force), "close": stage.close, "compact": stage.compact}[what]
-            self.sim.spawn(what, body, LIMIT, self._ended)
+            body = {"export": lambda: stage.export(force), "close": stage.close, "cycle": self._cycle, "compact": stage.compact}[what]
+            self._park(self.sim.spawn(what, body, LIMIT, self._ended), 60)
+
+    def _cycle(self) -> None:
+        """All timers of the archive, one after the other, and the worker."""
+        stage = self.stage
+        stage.export(True)
+        while stage.queue.bodies:
+            body = stage.queue.bodies.pop(0)
+            try:
+                stage.work(body)
+            except BaseException:
+                stage.queue.bodies.append(body)
+                raise
+        stage.close()
 
     def _work(self) -> None:
         tasks = self.stage.queue.bodies
@@ -408,7 +434,8 @@ class World:
         if entries and levels:
             entry, level = r.choice(entries[-4:]), r.choice(levels)
             key = live_key(NAME, entry.group, UNITS[level.name], from_micros(entry.time))
-            self.sim.spawn("rebuild", lambda: mark(stage.tapped.live, key, level, self.sim.clock()), LIMIT, self._ended)
+            body = lambda: mark(stage.tapped.live, key, level, self.sim.clock())
+            self._park(self.sim.spawn("rebuild", body, LIMIT, self._ended), 3)
 
     def expire(self) -> None:
         """TTL removes an item of the buffer, or one of the live table, long after it might have."""

@@ -12,7 +12,7 @@ from tests.simulation import patches
 from tests.simulation.actions import World
 from tests.simulation.scheduler import Violation
 
-STEPS = 70
+STEPS = 140
 
 
 @dataclass(frozen=True)
