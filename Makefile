@@ -8,7 +8,7 @@ DEVELOP := $(VENV)/.develop
 LOG := .install.log
 COMPILE := -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-localstack fuzz lint package bench lock clean
+.PHONY: help demo test test-localstack fuzz simulate lint package bench lock clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -28,6 +28,9 @@ test-localstack: $(DEVELOP) ## the contract and integration suites against Local
 fuzz: $(DEVELOP) ## requests of every kind through ingestion, in pieces that are not run twice (BODIES=100000)
 	@$(BIN)/python -m tests.support.fuzz $(or $(BODIES),100000)
 
+simulate: $(DEVELOP) ## the real code under crashes, stalls and races, against an oracle, in pieces (SEEDS=100000, SEEDS=7..8 replays one)
+	@PYTHONHASHSEED=0 $(BIN)/python -m tests.simulation $(or $(SEEDS),1000) $(if $(THEME),--theme=$(THEME)) $(if $(MUTATION),--mutation=$(MUTATION))
+
 lint: $(DEVELOP) ## ruff, mypy --strict, the import contracts
 	@echo "lint: ruff, mypy, import-linter"
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy --no-error-summary
@@ -46,7 +49,7 @@ lock: $(DEVELOP) ## make the three lock files anew from pyproject.toml, with the
 	@$(BIN)/uv pip compile --group localstack $(COMPILE) -o requirements-localstack.lock --upgrade
 
 clean: ## remove what make has made
-	rm -rf $(VENV) node_modules .serverless .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzz $(LOG)
+	rm -rf $(VENV) node_modules .serverless .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzz .simulate $(LOG)
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@echo "install: Python packages into $(VENV), each checked against its hash"

@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from tests.simulation import mutations, patches
+from tests.simulation import faults, mutations, patches  # noqa: F401
 from tests.simulation.runs import Outcome, run, shrunk
 
 ROOT = Path(__file__).parents[2]
@@ -36,14 +36,16 @@ def main(arguments: list[str]) -> int:
     except ValueError:
         print(HELP, file=sys.stderr)
         return 2
+    if "--mutations" in options:
+        return _mutations()
     mutation, theme = options.get("--mutation", ""), options.get("--theme", "")
     if end - begin == 1 or mutation or theme:
         return _one_by_one(begin, end, mutation, theme)
-    return _pieces(begin, end, int(options.get("--processes", "2")))
+    return _pieces(begin, end, int(options.get("--processes", "2")), options.get("--journal") != "no")
 
 
 def _one_by_one(begin: int, end: int, mutation: str, theme: str) -> int:
-    with patches.simulated(), mutations.applied(mutation):
+    with patches.simulated(), faults.applied(mutation):
         for seed in range(begin, end):
             outcome = run(seed, theme=theme)
             if outcome.wrong:
@@ -53,11 +55,23 @@ def _one_by_one(begin: int, end: int, mutation: str, theme: str) -> int:
     return 0
 
 
+def _mutations() -> int:
+    """Every deliberate fault, and the seed that catches it."""
+    with patches.simulated():
+        found = {name: faults.caught(name) for name in faults.MUTATIONS}
+    print(json.dumps(found))
+    return int(None in found.values())
+
+
 def report(seed: int, outcome: Outcome, mutation: str = "", theme: str = "", seconds: float = 60) -> str:
     """The shortest history that goes wrong like this, and how to see it again. To be called while simulated."""
     steps = shrunk(seed, outcome.kind, seconds, theme)
     again = run(seed, steps, tracing=True, theme=theme)
-    replay = f"make simulate SEEDS={seed}..{seed + 1}" + (f" THEME={theme}" if theme else "") + (f" MUTATION={mutation}" if mutation else "")
+    replay = (
+        f"make simulate SEEDS={seed}..{seed + 1}"
+        + (f" THEME={theme}" if theme else "")
+        + (f" MUTATION={mutation}" if mutation else "")
+    )
     return "\n".join([*again.history, "", f"seed {seed}, {len(steps)} steps: {again.wrong}", f"again: {replay}"])
 
 
@@ -74,11 +88,10 @@ def piece(begin: int, end: int) -> dict[str, Any]:
     return {"begin": begin, "end": end, "seconds": round(time.process_time() - began, 1), "seen": seen}
 
 
-def _pieces(begin: int, end: int, processes: int) -> int:
+def _pieces(begin: int, end: int, processes: int, journaled: bool) -> int:
     """Pieces that passed with the code as it is are in the journal, and are not run again."""
-    JOURNAL.mkdir(exist_ok=True)
     journal, code = JOURNAL / "pieces.ndjson", fingerprint()
-    lines = map(json.loads, journal.open()) if journal.exists() else ()
+    lines = map(json.loads, journal.open()) if journaled and journal.exists() else ()
     done = {(entry["begin"], entry["end"]): entry for entry in lines if entry["code"] == code}
     wanted = [(at, min(at + PIECE, end)) for at in range(begin, end, PIECE)]
     left = [part for part in wanted if part not in done]
@@ -92,9 +105,14 @@ def _pieces(begin: int, end: int, processes: int) -> int:
                 print(found["report"])
                 return 1
             done[found["begin"], found["end"]] = found
-            with journal.open("a") as file:
-                file.write(json.dumps({**found, "code": code}) + "\n")
-            print(f"seeds {found['begin']}..{found['end']}: {count} of {len(left)} pieces, {time.monotonic() - started:.0f} s", flush=True)
+            if journaled:
+                JOURNAL.mkdir(exist_ok=True)
+                with journal.open("a") as file:
+                    file.write(json.dumps({**found, "code": code}) + "\n")
+            print(
+                f"seeds {found['begin']}..{found['end']}: {count} of {len(left)} pieces, {time.monotonic() - started:.0f} s",
+                flush=True,
+            )
     total: Counter[str] = sum((Counter(done[part]["seen"]) for part in wanted), Counter())
     seconds = sum(done[part]["seconds"] for part in wanted)
     print(f"seeds {begin}..{end}: nothing is wrong; {1000 * seconds / max(1, end - begin):.0f} ms of processor a seed")
@@ -104,7 +122,9 @@ def _pieces(begin: int, end: int, processes: int) -> int:
 
 def fingerprint() -> str:
     """Of the code that runs: a piece that passed with other code says nothing."""
-    files = sorted([*(ROOT / "tesseract").rglob("*.py"), *Path(__file__).parent.glob("*.py"), *(ROOT / "tests/support").glob("driver*.py")])
+    files = sorted(
+        [*(ROOT / "tesseract").rglob("*.py"), *Path(__file__).parent.glob("*.py"), *(ROOT / "tests/support").glob("driver*.py")]
+    )
     return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 

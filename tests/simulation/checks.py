@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from decimal import Decimal
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from tesseract.errors import NotFoundError
-from tesseract.processing.aggregator import decode_state
 from tesseract.storage.keys import latest_key, level_partition, split_live_key, split_worklist_name
 from tesseract.utils.time_utils import from_micros, iso_micros, to_micros
-from tests.simulation.oracle import DAY, LENGTHS, STATS, Entry, Numbers, Row, average, deviation, moment
+from tests.simulation.compare import Result, brief, brief_result, column_of, number_of, row_of, same, usable
+from tests.simulation.oracle import DAY, LENGTHS, Entry, Row, moment
 from tests.simulation.scheduler import Violation
 
 if TYPE_CHECKING:
     from tests.simulation.stage import Stage
 
 NAME = "weather"
-Result = dict[tuple[str, int], dict[str, Any]]  # (group, time in µs) → row
 
 
 class Checks:
@@ -44,7 +40,11 @@ class Checks:
             if item["pk"].startswith("worklist"):
                 self.stage.sim.say("worklist entry:", item["sk"])
             elif "#latest#" in item["pk"]:
-                self.stage.sim.say("latest:", item["sk"], f"{item['valid_time'][5:16]} {item.get('fields')} {item.get('stale_at', '')} v{item['version']}")
+                self.stage.sim.say(
+                    "latest:",
+                    item["sk"],
+                    f"{item['valid_time'][5:16]} {item.get('fields')} {item.get('stale_at', '')} v{item['version']}",
+                )
             elif item["pk"].endswith("#days"):
                 self.stage.sim.say("day mark:", item["pk"].split("#")[1], item["sk"])
             return
@@ -65,7 +65,8 @@ class Checks:
             text += f" {name} {item[name]}" if item.get(name) is not None else ""
         if usable(item):
             text += f" safe until {item['safe_until']} rows {item['rows']} " + " ".join(
-                f"{n}({', '.join(f'{s} {v[s]}' for s in ('count', 'sum', 'min', 'max') if s in v)})" for n, v in item["fields"].items()
+                f"{n}({', '.join(f'{s} {v[s]}' for s in ('count', 'sum', 'min', 'max') if s in v)})"
+                for n, v in item["fields"].items()
             )
         return text
 
@@ -80,7 +81,9 @@ class Checks:
         held = [e for e in entries if e.at < through or (e.label == label and e.number <= int(number or 0))]
         want, have = self._comparable(item, level, at, held)
         if have.sums != want.sums and not self._lost(e for e in held if e.at >= through):
-            self.fail("live item", f"{group} {level} {moment(at)} has {brief(have)}, its changes give {brief(want)}: {self._told(held)}")
+            self.fail(
+                "live item", f"{group} {level} {moment(at)} has {brief(have)}, its changes give {brief(want)}: {self._told(held)}"
+            )
         self._plain(item)
 
     def _comparable(self, item: dict[str, Any], level: str, start: int, entries: Sequence[Entry]) -> tuple[Row, Row]:
@@ -116,13 +119,13 @@ class Checks:
             return frozenset()
         return config.lacks(start, item.get("fields_from"))
 
-    def _lost(self, entries: Iterable[Entry]) -> bool:
-        """Whether the stream has lost one of these writes, and nobody has declared an outage.
+    def _lost(self, entries: Iterable[Entry], function: str = "aggregates") -> bool:
+        """Whether a stream function has lost one of these writes, and nobody has declared an outage.
 
         The next batch of the shard may tell nothing of it: then the snapshots find it, and until then items are wrong.
         """
         gone = to_micros(self.stage.sim.now) - DAY
-        lost = any(entry.at < gone and not entry.done["aggregates"] and not entry.done["latest"] for entry in entries)
+        lost = any(entry.at < gone and not entry.done[function] for entry in entries)
         return lost and self.stage.catalog.outage() is None
 
     def _told(self, entries: Iterable[Entry]) -> str:
@@ -148,7 +151,9 @@ class Checks:
         if got is None or entry is None:
             return got is None and entry is None
         ref = got["ref_time"]
-        if (None if ref is None else to_micros(ref)) != (None if entry.ref is None else to_micros(datetime.fromisoformat(entry.ref))):
+        if (None if ref is None else to_micros(ref)) != (
+            None if entry.ref is None else to_micros(datetime.fromisoformat(entry.ref))
+        ):
             return False
         return all(same(got[name], entry.fields.get(name), "value") for name in self.stage.newest.fields)
 
@@ -161,7 +166,9 @@ class Checks:
         oracle, length = self.stage.oracle, LENGTHS[level]
         fields = self._shown_fields(level)
         for group in groups:
-            starts = {entry.time // length * length for entry in oracle.by_group.get(group, ())} | {at for g, at in result if g == group}
+            starts = {entry.time // length * length for entry in oracle.by_group.get(group, ())} | {
+                at for g, at in result if g == group
+            }
             for start in sorted(starts):
                 entries = oracle.entries(group, start, start + length)
                 first = next((n for n, e in enumerate(entries) if e.index not in behind), len(entries))
@@ -169,7 +176,9 @@ class Checks:
                 got = result.get((group, start))
                 if not self._allowed(got, states, fields, exact) and (exact or not self._lost(entries)):
                     what = "; ".join(brief(state) for state in states)
-                    self.fail(f"{level} query", f"{group} {moment(start)} is {brief_result(got)}, allowed: {what}: {self._told(entries)}")
+                    self.fail(
+                        f"{level} query", f"{group} {moment(start)} is {brief_result(got)}, allowed: {what}: {self._told(entries)}"
+                    )
 
     def _shown_fields(self, level: str) -> list[tuple[str, str]]:
         config = self.stage.newest.level(level)
@@ -213,7 +222,7 @@ class Checks:
         else:
             if got is None:
                 return
-        if self._lost(oracle.by_group.get(group, ())):
+        if self._lost(oracle.by_group.get(group, ()), "latest"):
             return
         shown = " | ".join(f"{moment(time)}: {'; '.join(map(str, allowed))}" for time, allowed in found[:4])
         self.fail("latest", f"{group} is {got}, allowed: {shown}")
@@ -261,7 +270,7 @@ class Checks:
         visible = self.stage.oracle.visible(self.stage.oracle.by_group[group])
         newest = max(visible, default=None)
         entries = self.stage.oracle.by_group[group]
-        gap = (self.spoilt_ones and any(entry.spoilt for entry in entries)) or self._lost(entries)
+        gap = (self.spoilt_ones and any(entry.spoilt for entry in entries)) or self._lost(entries, "latest")
         at = item["valid_time"] if item is not None and "fields" in item else None
         if not gap and at != (None if newest is None else iso_micros(from_micros(newest))):
             self.fail("latest at the end", f"{group} is {at}, right is {visible.get(newest or 0)}")
@@ -287,91 +296,3 @@ class Checks:
                     kept = any(segment.first <= start <= segment.last for segment in manifest.segments)
                     if end <= through and not kept and stage.oracle.row(stage.oracle.entries(group, start, end)).rows:
                         self.fail("snapshot", f"{group} {level.name} {moment(start)} has none")
-
-    def read(self, call: Any) -> Any:
-        """What a query answers; nothing where the group is not known."""
-        try:
-            return call()
-        except NotFoundError:
-            return None
-
-
-
-def usable(item: dict[str, Any]) -> bool:
-    return item.get("stale_at") is None and not item.get("pending")
-
-
-def rows_of(table: Any, time: str) -> Result:
-    """A table of a query by group and time."""
-    if table is None:
-        return {}
-    return {(row["station"], to_micros(row[time])): row for row in table.to_pylist()}
-
-
-def row_of(item: dict[str, Any]) -> Row:
-    """The state that an item holds."""
-    state = decode_state(item["state"])
-    fields = {}
-    for name, f in state.fields.items():
-        unit = Fraction(1, 10**f.scale)
-        exact = [None if v is None else v * unit for v in (f.minimum, f.maximum, f.first, f.last)]
-        fields[name] = Numbers(f.n, f.total * unit, f.squares * unit * unit, *exact)  # type: ignore[arg-type]
-    return Row(state.rows, fields)
-
-
-def number_of(numbers: Numbers | None, stat: str) -> Any:
-    if numbers is None:
-        return None
-    if stat == "avg":
-        return average(numbers)
-    if stat == "std":
-        return deviation(numbers)
-    return {
-        "count": numbers.count,
-        "sum": numbers.total,
-        "min": numbers.minimum,
-        "max": numbers.maximum,
-        "first": numbers.first,
-        "last": numbers.last,
-    }[stat]
-
-
-def column_of(row: Row, name: str, stat: str) -> Any:
-    """What a result shows of a field: nothing was counted where there is no value."""
-    return number_of(row.fields[name], stat) if name in row.fields else 0 if stat == "count" else None
-
-
-def same(got: Any, want: Any, stat: str) -> bool:
-    """Equal to the last digit; a double where one is shown; a sum that no column or item holds is null, or the nearest double."""
-    if got is None or want is None:
-        return got is None and (want is None or (stat == "sum" and abs(want) >= 10**35))
-    if isinstance(got, float) or stat in ("avg", "std"):
-        return float(got) == float(want)
-    if stat == "sum" and abs(want) >= 10**37:
-        return float(got) == float(want)
-    return Fraction(got) == Fraction(want)
-
-
-def brief(row: Row) -> str:
-    """A row in a few words."""
-    fields = " ".join(
-        f"{name}(n {n.count} Σ {_short(n.total)} min {_short(n.minimum)} max {_short(n.maximum)} first {_short(n.first)} last {_short(n.last)})"
-        for name, n in sorted(row.fields.items())
-    )
-    return f"{row.rows} rows {fields}"
-
-
-def brief_result(got: dict[str, Any] | None) -> str:
-    if got is None:
-        return "absent"
-    shown = {n: v for n, v in got.items() if n.endswith(("_count", "_sum", "_min", "_max", "_first", "_last"))}
-    return f"{got['rows']} rows {' '.join(f'{n} {v}' for n, v in shown.items())}"
-
-
-def _short(value: Fraction | None) -> str:
-    if value is None:
-        return "?"
-    return str(value) if value.denominator == 1 else str(Decimal(value.numerator) / Decimal(value.denominator))
-
-
-__all__ = ["STATS", "Checks", "rows_of"]

@@ -1,46 +1,24 @@
-"""Deliberate faults of the protocols, each switched on from a test: the simulation must catch every one of them."""
+"""The deliberate faults of the protocols."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from tesseract.errors import ConditionFailed
-from tesseract.processing import aggregates, aggregator, batches, changes, extremes, live, outage, raw_rows, repair, worklist
+from tesseract.processing import aggregates, aggregator, batches, changes, extremes, live, outage, raw_rows, repair
 from tesseract.processing.aggregates import AggregateProcessor
 from tesseract.processing.aggregator import identity, merge, shift
 from tesseract.processing.latest import LatestProcessor
 from tesseract.processing.live_item import encode_item
 from tesseract.processing.repair import Repairer
-from tesseract.storage.base import Is
-from tesseract.storage.catalog import Catalog
-from tesseract.storage.keys import worklist_key
-
-MUTATIONS: dict[str, Callable[[], list[Any]]] = {}
-
-
-@contextmanager
-def applied(name: str) -> Iterator[None]:
-    """Within, the fault of that name is in the code; "" is none."""
-    with ExitStack() as stack:
-        for part in MUTATIONS[name]() if name else []:
-            stack.enter_context(part)
-        yield
-
-
-def fault(function: Callable[[], list[Any]]) -> Callable[[], list[Any]]:
-    MUTATIONS[function.__name__] = function
-    return function
-
+from tests.simulation.faults import fault
 
 # the stream: watermarks, conditions, answers ----------------------------------------------------------------------------
 
 
-@fault
+@fault("twice")
 def no_condition() -> list[Any]:
     """An item is written whatever somebody else has written since it was read."""
 
@@ -51,13 +29,13 @@ def no_condition() -> list[Any]:
     return [patch.object(AggregateProcessor, "_write", write)]
 
 
-@fault
+@fault()
 def sequence_as_text() -> list[Any]:
     """Sequence numbers are compared as the stream gives them."""
     return [patch.object(changes, "SEQUENCE_DIGITS", 0)]
 
 
-@fault
+@fault()
 def below_the_watermark() -> list[Any]:
     """A change is folded though the item holds it."""
     begin = live._Draft.__init__
@@ -69,7 +47,7 @@ def below_the_watermark() -> list[Any]:
     return [patch.object(live._Draft, "__init__", forgetful)]
 
 
-@fault
+@fault("", 60)
 def acknowledged_in_part() -> list[Any]:
     """A batch is acknowledged whatever of it was written."""
     process = AggregateProcessor.process
@@ -80,7 +58,7 @@ def acknowledged_in_part() -> list[Any]:
     return [patch.object(AggregateProcessor, "process", all_of_it)]
 
 
-@fault
+@fault()
 def carried_on() -> list[Any]:
     """After a failure the changes behind it are applied, one by one; the lowest that failed is answered."""
     process = AggregateProcessor.process
@@ -92,7 +70,7 @@ def carried_on() -> list[Any]:
     return [patch.object(AggregateProcessor, "process", one_by_one)]
 
 
-@fault
+@fault()
 def delta_always() -> list[Any]:
     """The day takes what its hours have folded of the batch, whatever its own watermark."""
 
@@ -110,13 +88,16 @@ def delta_always() -> list[Any]:
 # retraction and extremes ------------------------------------------------------------------------------------------------
 
 
-@fault
+@fault()
 def no_retraction() -> list[Any]:
     """A replaced value stays in the sums."""
-    return [patch.object(live, "retract", lambda state, *_: state), patch.object(live, "correct", lambda s, _, new, at, f: live.fold(s, new, at, f))]
+    return [
+        patch.object(live, "retract", lambda state, *_: state),
+        patch.object(live, "correct", lambda s, _, new, at, f: live.fold(s, new, at, f)),
+    ]
 
 
-@fault
+@fault()
 def extremes_kept() -> list[Any]:
     """An extreme that is taken out is not looked up again."""
     retracted = aggregator.retracted
@@ -131,7 +112,7 @@ def extremes_kept() -> list[Any]:
     return [patch.object(aggregator, "retracted", kept)]
 
 
-@fault
+@fault()
 def look_up_believed() -> list[Any]:
     """What a look-up found is taken, though raw items were ahead of the stream."""
     return [patch.object(extremes, "same_sums", lambda *_: True)]
@@ -140,7 +121,7 @@ def look_up_believed() -> list[Any]:
 # completeness -----------------------------------------------------------------------------------------------------------
 
 
-@fault
+@fault("old")
 def safe_until_ignored() -> list[Any]:
     """An insert is folded even when a copy of the record may have expired."""
     begin = live._Draft.__init__
@@ -152,26 +133,30 @@ def safe_until_ignored() -> list[Any]:
     return [patch.object(live._Draft, "__init__", careless)]
 
 
-@fault
+@fault("config")
 def live_from_ignored() -> list[Any]:
     """A level that is added later takes periods that began before."""
     return [patch.object(live, "covers", lambda *_: True)]
 
 
-@fault
+@fault("old")
 def archive_not_asked() -> list[Any]:
     """A first insert into an old period is folded, whatever the archive has of it."""
     return [patch.object(AggregateProcessor, "_archived", lambda *_: False)]
 
 
-@fault
+@fault("outage", 70)
 def outage_ignored() -> list[Any]:
     """No outage is ever declared."""
     nothing = lambda *_: None
-    return [patch.object(aggregates, "declare", nothing), patch("tesseract.processing.latest.declare", nothing), patch.object(outage, "declare", nothing)]
+    return [
+        patch.object(aggregates, "declare", nothing),
+        patch("tesseract.processing.latest.declare", nothing),
+        patch.object(outage, "declare", nothing),
+    ]
 
 
-@fault
+@fault()
 def another_stream_trusted() -> list[Any]:
     """The label of the stream is not part of a watermark."""
     decode = changes._decode
@@ -186,15 +171,17 @@ def another_stream_trusted() -> list[Any]:
 # repair -----------------------------------------------------------------------------------------------------------------
 
 
-@fault
+@fault("repair")
 def stale_at_ignored() -> list[Any]:
     """An item is repaired from a window that ends before its last mark."""
     is_due = Repairer._is_due
-    soon = lambda self, entry, item: is_due(self, entry, None if item is None else {**item, "stale_at": 0} if "stale_at" in item else item)
+    soon = lambda self, entry, item: is_due(
+        self, entry, None if item is None else {**item, "stale_at": 0} if "stale_at" in item else item
+    )
     return [patch.object(Repairer, "_is_due", soon)]
 
 
-@fault
+@fault("repair")
 def no_repaired_through() -> list[Any]:
     """A repaired item does not say what it holds."""
     write = repair.replace
@@ -205,31 +192,20 @@ def no_repaired_through() -> list[Any]:
     return [patch.object(repair, "replace", unsaid)]
 
 
-@fault
+@fault("repair", 40)
 def no_band() -> list[Any]:
     """Creation times are believed to the second, and all clocks agree."""
     return [patch.object(live, "DELTA", 0)]
 
 
-@fault
+@fault("repair")
 def repaired_from_the_present() -> list[Any]:
     """A repair takes rows of windows that end after its own."""
     read = raw_rows.read
     return [patch.object(raw_rows, "as_of", lambda manifest, _: manifest), patch.object(raw_rows, "read", lambda *a, **_: read(*a))]
 
 
-@fault
-def repaired_without_condition() -> list[Any]:
-    """A repair overwrites what the stream has written since."""
-
-    def replaced(self: Repairer, entry: Any, item: Any, version: int) -> None:
-        self._backend.live.put(item)
-        worklist.remove(self._backend.live, entry)
-
-    return [patch.object(Repairer, "_replace", replaced)]
-
-
-@fault
+@fault("old", 70)
 def entry_after_the_mark() -> list[Any]:
     """An item is marked first, and put on the worklist behind that."""
 
@@ -266,16 +242,10 @@ def entry_after_the_mark() -> list[Any]:
     return [patch.object(AggregateProcessor, "process", processed)]
 
 
-@fault
-def token_ignored() -> list[Any]:
-    """A worklist entry is removed though it was put anew meanwhile."""
-    return [patch.object(repair, "remove", lambda table, done: table.delete(worklist_key(*done.key)))]
-
-
 # latest values ----------------------------------------------------------------------------------------------------------
 
 
-@fault
+@fault("latest")
 def no_second_look() -> list[Any]:
     """A value that was looked up is not looked at again after it is written."""
     write, look_up = LatestProcessor._write, LatestProcessor._look_up
@@ -292,7 +262,7 @@ def no_second_look() -> list[Any]:
     return [patch.object(LatestProcessor, "_write", wrote), patch.object(LatestProcessor, "_look_up", looked)]
 
 
-@fault
+@fault("latest", 118)
 def latest_without_condition() -> list[Any]:
     """Batches of two shards overwrite each other's latest value."""
     from tesseract.processing import latest
@@ -303,13 +273,10 @@ def latest_without_condition() -> list[Any]:
     return [patch.object(latest, "Absent", lambda: None), patch.object(latest, "Is", lambda *_: None)]
 
 
-@fault
+@fault("latest")
 def latest_not_looked_up() -> list[Any]:
     """A delete or a correction of the latest value is not looked up."""
     from tesseract.processing import latest
 
     wanted = latest.wanted
     return [patch.object(latest, "wanted", lambda changes: replace(wanted(changes), seen=frozenset()))]
-
-
-_ = (Catalog, ConditionFailed, Is)

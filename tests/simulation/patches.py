@@ -1,4 +1,4 @@
-"""What the real code is given while it is simulated: one thread, seeded ids, a live table that forgets soon. Restored afterwards."""
+"""What the real code is given while it is simulated: one thread, seeded ids, a live table that forgets soon."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.simulation import patches
-from tests.simulation.actions import World
 from tests.simulation.scheduler import Violation
+from tests.simulation.world import World
 
 STEPS = 140
 

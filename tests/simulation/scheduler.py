@@ -1,7 +1,7 @@
 """Actors that stop at every storage call, and tables that stop them: any interleaving, crash, stall or throttle is possible.
 
-An actor is one run of the real code (an invocation, a timer's run, a query) in a greenlet. It gives up control before each call of a
-table or of the bucket; the scheduler decides when the call takes effect, and what comes of it.
+An actor is one run of the real code (an invocation, a timer's run, a query) in a greenlet. It gives up control before each call of
+a table or of the bucket; the scheduler decides when the call takes effect, and what comes of it.
 """
 
 from __future__ import annotations
@@ -30,12 +30,19 @@ class Actor:
     """One run of the code. `kind` groups actors for the scheduler, `limit` is how long it may run, `skew` its clock's error."""
 
     def __init__(
-        self, sim: Scheduler, kind: str, name: str, body: Callable[[], Any], limit: timedelta, skew: timedelta, done: Callable[..., None]
+        self,
+        sim: Scheduler,
+        kind: str,
+        name: str,
+        body: Callable[[], Any],
+        limit: timedelta,
+        skew: timedelta,
+        done: Callable[..., None],
     ) -> None:
         self.sim, self.kind, self.name, self.limit, self.skew, self.done = sim, kind, name, limit, skew, done
         self.started = sim.now
         self.dead = self.killed = self.stalled = False
-        self.calls = 0
+        self.calls, self.pending = 0, ""
         self._body = body
         self._greenlet = greenlet(self._run)
 
@@ -74,10 +81,18 @@ class Actor:
         except BaseException as error:
             return None, error
 
-    def pause(self) -> Verdict:
-        """Called by storage: give up control; answers what is to become of the call."""
+    def until(self, call: str) -> None:
+        """Run on to the next pending call that begins like this: `put weather#A#hourly`."""
+        self.resume()
+        while not self.dead and not self.pending.startswith(call):
+            self.resume()
+        assert not self.dead, f"{self.name} ended without a call {call!r}"
+
+    def pause(self, what: str) -> Verdict:
+        """Called by storage: give up control before the call `what`; answers what is to become of it."""
         if self.killed:
             return "crash before"
+        self.pending = what
         verdict: Verdict = getcurrent().parent.switch(None)
         self.calls += 1
         if verdict.startswith("crash"):
@@ -112,7 +127,13 @@ class Scheduler:
             self.trace.append(f"[{since.days}d{hours:02}:{rest // 60:02}:{rest % 60:02}] {who:<12} {text}")
 
     def spawn(
-        self, kind: str, body: Callable[[], Any], limit: timedelta, done: Callable[..., None], name: str = "", skew: timedelta | None = None
+        self,
+        kind: str,
+        body: Callable[[], Any],
+        limit: timedelta,
+        done: Callable[..., None],
+        name: str = "",
+        skew: timedelta | None = None,
     ) -> Actor:
         """A new actor; it has not begun yet."""
         self.count += 1
@@ -126,7 +147,7 @@ class Scheduler:
         actor = self.current
         if actor is None:
             return do()
-        verdict = actor.pause()
+        verdict = actor.pause(what)
         if verdict == "crash before":
             raise Crashed
         if verdict == "throttle":
@@ -151,7 +172,7 @@ class TapTable:
         self.table, self.sim, self.counters = table, sim, table.counters
 
     def get(self, key: Any) -> Any:
-        return self.sim.call("get", lambda: self.table.get(key))
+        return self.sim.call(f"get {key[0]}", lambda: self.table.get(key))
 
     def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
         keys = list(keys)
@@ -162,11 +183,11 @@ class TapTable:
         return found
 
     def query(self, pk: str, low: Any = None, high: Any = None, *, reverse: bool = False, limit: int = 0) -> Iterator[Any]:
-        found: Iterator[Any] = self.sim.call("query", lambda: self.table.query(pk, low, high, reverse=reverse, limit=limit))
+        found: Iterator[Any] = self.sim.call(f"query {pk}", lambda: self.table.query(pk, low, high, reverse=reverse, limit=limit))
         return found
 
     def put(self, item: Any, condition: Any = None, until: datetime | None = None) -> None:
-        self.sim.call("put", lambda: self._put(item, condition, until))
+        self.sim.call(f"put {item['pk']}", lambda: self._put(item, condition, until))
 
     def put_checked(self, item: Any, condition: Any, check_key: Any, check: Any) -> None:
         self.sim.call("put_checked", lambda: self.table.put_checked(item, condition, check_key, check))
@@ -177,13 +198,13 @@ class TapTable:
         for share in _shares(self.sim, items):
             try:
                 for item in share:
-                    self.sim.call("put_many", lambda item=item: self._put(item, None, until))
+                    self.sim.call(f"put_many {item['pk']}", lambda item=item: self._put(item, None, until))
             except Throttled:
                 left += share[share.index(item) :]
         return left
 
     def delete(self, key: Any, condition: Any = None) -> None:
-        self.sim.call("delete", lambda: self.table.delete(key, condition))
+        self.sim.call(f"delete {key[0]}", lambda: self.table.delete(key, condition))
 
     def _put(self, item: Any, condition: Any, until: datetime | None) -> None:
         if until is not None and self.sim.clock() > until:

@@ -101,7 +101,9 @@ class Stage:
         self.checks = Checks(self)
         self.raw, self.live = RawTable(self), LiveTable(self)
         self.store = Backend(self.raw, self.live, MemoryTable("catalog"), MemoryObjects())
-        self.tapped = Backend(*(TapTable(t, sim) for t in (self.raw, self.live, self.store.catalog)), TapObjects(self.store.objects, sim))
+        self.tapped = Backend(
+            *(TapTable(t, sim) for t in (self.raw, self.live, self.store.catalog)), TapObjects(self.store.objects, sim)
+        )
         self.catalog = Catalog(self.store.catalog, self.store.objects)  # of nobody: for looking
         self.shared = Catalog(self.tapped.catalog, self.tapped.objects)
         self.poison = 0.0
@@ -133,7 +135,16 @@ class Stage:
         entry = Entry(len(self.oracle.log), at, group, to_micros(time), item.get("ref_time"), fields, gone, label, number, shard)
         self.oracle.add(entry)
         self.writes[body["SequenceNumber"]] = [entry]
-        self.sim.say("PUT", f"#{entry.index}", entry, f"shard {shard}", "expires", item["expires_at"], "created", body["ApproximateCreationDateTime"])
+        self.sim.say(
+            "PUT",
+            f"#{entry.index}",
+            entry,
+            f"shard {shard}",
+            "expires",
+            item["expires_at"],
+            "created",
+            body["ApproximateCreationDateTime"],
+        )
         if self.poison and self.sim.r.random() < self.poison:
             body["NewImage"] = {**body["NewImage"], "fields": {"M": {"d": {"N": "no number"}}}}
             entry.spoilt = True
