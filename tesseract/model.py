@@ -118,6 +118,11 @@ class Window(msgspec.Struct, frozen=True):
     snapshot_at: int = 0  # when the aggregate snapshots of the window were committed; 0 before
 
     @property
+    def export(self) -> str:
+        """The export that counts, as folders and commits name it."""
+        return self.export_arn.rpartition("/")[2]
+
+    @property
     def id(self) -> str:
         """The name of the window in keys, commits and paths."""
         moment = from_micros(self.start)

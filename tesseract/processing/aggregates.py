@@ -19,7 +19,7 @@ from tesseract.processing.batches import Planned, Task, plan, tasks_of
 from tesseract.processing.extremes import looked_up
 from tesseract.processing.live import Facts
 from tesseract.processing.live_item import LiveItem, decode_item, encode_item
-from tesseract.processing.outage import declare
+from tesseract.processing.outage import Watch
 from tesseract.processing.worklist import entry
 from tesseract.storage.base import Absent, Is, Key, Table
 from tesseract.storage.catalog import Catalog
@@ -35,6 +35,7 @@ class AggregateProcessor:
 
     def __init__(self, raw: Table, live: Table, catalog: Catalog, configs: Configs, clock: Callable[[], datetime]) -> None:
         self._raw, self._live, self._catalog, self._configs, self._clock = raw, live, catalog, configs, clock
+        self._watch = Watch(catalog, "aggregates")
         self._pool = ThreadPoolExecutor(PARALLEL)
 
     def process(self, changes: list[Change]) -> str | None:
@@ -43,8 +44,8 @@ class AggregateProcessor:
         Returns the lowest sequence number among the changes that are not durably applied, None where all are: the stream
         delivers again from there.
         """
-        declare(self._catalog, changes, self._clock())
-        tasks, items = self._read(changes)
+        outage = self._watch.begin(changes, self._clock())
+        tasks, items = self._read(changes, outage)
         stop = Event()
         try:
             planned = plan(tasks, items)
@@ -56,28 +57,30 @@ class AggregateProcessor:
                 list(self._pool.map(lambda part: self._carry_out(part, stop), list(parts)))
         except TesseractError as error:
             logger.warning("a batch was not applied: %s", error)
-        return _lowest([task for task in tasks if not task.done])
+        lowest = _lowest([task for task in tasks if not task.done])
+        if lowest is None:
+            self._watch.end(self._clock())
+        return lowest
 
-    def _read(self, changes: list[Change]) -> tuple[list[Task], dict[Key, LiveItem]]:
+    def _read(self, changes: list[Change], outage: bool) -> tuple[list[Task], dict[Key, LiveItem]]:
         """The tasks of a batch and the items that are there, under configurations no older than those that wrote the items."""
         newest: dict[str, int] = {}
         while True:
-            tasks = self._tasks(changes, newest)
+            tasks = self._tasks(changes, newest, outage)
             items = {key: decode_item(item) for key, item in self._live.get_many(task.key for task in tasks).items()}
             newer = {
                 task.facts.dataset.name: version
                 for task in tasks
-                if task.key in items and (version := items[task.key].config_version or 0) > task.facts.dataset.version
+                if task.key in items and (version := items[task.key].config_version) > task.facts.dataset.version
             }
             if not newer:
                 return tasks, items
             newest |= newer
 
-    def _tasks(self, changes: list[Change], newest: Mapping[str, int]) -> list[Task]:
+    def _tasks(self, changes: list[Change], newest: Mapping[str, int], outage: bool) -> list[Task]:
         by_dataset: dict[str, list[Change]] = {}
         for change in changes:
             by_dataset.setdefault(change.dataset, []).append(change)
-        outage = self._catalog.outage() is not None
         tasks: list[Task] = []
         for name, own in by_dataset.items():
             # a change is never read under an older configuration than the one that wrote it
@@ -109,7 +112,7 @@ class AggregateProcessor:
                     return
                 found = self._live.get(part.task.key)
                 items = {} if found is None else {part.task.key: decode_item(found)}
-                if any((item.config_version or 0) > part.task.facts.dataset.version for item in items.values()):
+                if any(item.config_version > part.task.facts.dataset.version for item in items.values()):
                     raise RetryError("the item was written under a newer configuration", key=" ".join(part.task.key))
                 (part,) = plan([part.task], items)
                 if part.marks:

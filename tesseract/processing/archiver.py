@@ -21,7 +21,7 @@ from tesseract.processing.segments import RAW, REVISIONS, VALID_TIME, Partition,
 from tesseract.processing.touched import HOUR, Touched
 from tesseract.storage.base import Objects
 from tesseract.storage.catalog import Catalog
-from tesseract.storage.columns import RawRow, raw_table
+from tesseract.storage.columns import WRITE_TIME, RawRow, raw_table
 from tesseract.storage.exports import export_id
 from tesseract.storage.keys import touched_object
 from tesseract.storage.newest import newest
@@ -78,15 +78,16 @@ def run(catalog: Catalog, objects: Objects, task: Task, now: datetime) -> Done:
     if export_id(window.export_arn) != task.export:
         return Done("superseded")
     partitions = _gather(catalog, _lines(objects, task))
-    commits, hours = 0, {}
+    commits, hours, last = 0, {}, 0
     for gathered in partitions:
         table, partition = gathered.table(), gathered.partition
         if partition.level == RAW:  # a revision kept concerns no aggregate
             hours[partition.dataset.name, partition.group] = {time // HOUR for time in micros(table, VALID_TIME)}
+            last = max(last, *micros(table, WRITE_TIME))
         commits += _commit(catalog, objects, partition, table, task, window, now)
     _note(objects, task, hours)
     rows = sum(sum(map(len, gathered.tables)) for gathered in partitions)
-    catalog.finish_file(window.id, task.export, task.file, rows)
+    catalog.finish_file(window.id, task.export, task.file, rows, last)
     return Done("committed", rows, len(partitions), commits, close_if_done(catalog, window.id, now))
 
 

@@ -38,8 +38,11 @@ class Planned(msgspec.Struct):
 
     @property
     def marks(self) -> bool:
-        """Whether this write is what makes the item stale."""
-        return self.new is not None and self.new.stale_at is not None and (self.old is None or self.old.stale_at is None)
+        """Whether this write is what makes the item stale: an item of a former life, stale or not, is on no list."""
+        old, new = self.old, self.new
+        return (
+            new is not None and new.stale_at is not None and (old is None or old.stale_at is None or old.live_from != new.live_from)
+        )
 
 
 def tasks_of(changes: Iterable[Change], dataset: Dataset, facts: Callable[[Level, str], Facts]) -> list[Task]:

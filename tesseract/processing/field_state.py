@@ -113,7 +113,7 @@ def retracted(field: FieldState, value: int | Decimal, at: int) -> FieldState:
     """
     field, one = aligned(field, single(value, at))
     n, total, squares = field.n - 1, field.total - one.total, field.squares - one.squares
-    if n < 0 or squares < 0 or (not n and (total or squares)):
+    if n < 0 or squares < 0 or n * squares < total * total or (squares and not n):
         raise DamagedError("a value is taken out of an aggregate that does not hold it")
     if not n:
         return FieldState()

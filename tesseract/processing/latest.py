@@ -16,7 +16,7 @@ from tesseract.config.tiers import DAILY
 from tesseract.errors import ConditionFailed, RetryError, TesseractError
 from tesseract.model import Change, Item, RawImage
 from tesseract.processing.live import DELTA
-from tesseract.processing.outage import declare
+from tesseract.processing.outage import Watch
 from tesseract.processing.worklist import entry
 from tesseract.storage.base import Absent, Is, Table
 from tesseract.storage.catalog import Catalog
@@ -42,12 +42,14 @@ class Reading(msgspec.Struct, frozen=True):
 class Wanted(msgspec.Struct, frozen=True):
     """What a batch asks of one group's item: `newest` is its newest visible record, `seen` all valid times it touches.
 
-    `created` is when the last of its changes was made, in seconds since 1970.
+    `created` is when the last of its changes was made, in seconds since 1970; `unread` the latest valid time whose image could not
+    be read: the table may tell what the stream did not.
     """
 
     newest: Reading | None
     seen: frozenset[str]
     created: int
+    unread: str = ""
 
 
 def wanted(changes: list[Change]) -> Wanted:
@@ -56,7 +58,8 @@ def wanted(changes: list[Change]) -> Wanted:
     visible = {time: image for time, image in final.items() if image is not None and not image.deleted}
     newest = max(visible, default=None)
     reading = None if newest is None else _reading(newest, visible[newest])
-    return Wanted(reading, frozenset(final), max(change.created for change in changes))
+    unread = max((time for time, image in final.items() if image is None), default="")
+    return Wanted(reading, frozenset(final), max(change.created for change in changes), unread)
 
 
 def decide(item: Item | None, want: Wanted) -> Reading | None:
@@ -72,11 +75,12 @@ class LatestProcessor:
     def __init__(self, raw: Table, live: Table, catalog: Catalog, configs: Configs, clock: Callable[[], datetime]) -> None:
         self._raw, self._live, self._catalog, self._configs, self._clock = raw, live, catalog, configs, clock
         self.ages: dict[str, list[float]] = {}
+        self._watch = Watch(catalog, "latest")
         self._pool = ThreadPoolExecutor(PARALLEL)
 
     def process(self, changes: list[Change]) -> str | None:
         """Apply a batch. Returns the lowest sequence number that is not durably applied, None where all are."""
-        declare(self._catalog, changes, self._clock())
+        self._watch.begin(changes, self._clock())
         self.ages = {}
         groups: dict[tuple[str, str], list[Change]] = {}
         for change in changes:
@@ -99,6 +103,8 @@ class LatestProcessor:
 
         done = self._pool.map(update, groups)
         left = [own for own, is_done in zip(groups.values(), done, strict=True) if not is_done]
+        if not left:
+            self._watch.end(self._clock())
         return min((change.sequence for own in left for change in own), key=int, default=None)
 
     def _update(self, dataset: Dataset, group: str, want: Wanted, item: Item | None) -> None:
@@ -106,7 +112,10 @@ class LatestProcessor:
         for attempt in range(ATTEMPTS):
             item = self._live.get(key) if attempt else item
             own = decide(item, want)
-            if own is not None:
+            if want.unread > max("" if item is None else item["valid_time"], "" if own is None else own.valid_time):
+                own, at = None, want.unread
+                reading = self._look_up(dataset, group, at)
+            elif own is not None:
                 at = own.valid_time
                 reading = self._unless_archived(dataset, group, own) if dataset.by_ref_time else own
             elif item is not None and item["valid_time"] in want.seen:
@@ -123,7 +132,9 @@ class LatestProcessor:
             if reading is not None:
                 age = (self._clock() - from_iso(reading.valid_time)).total_seconds()
                 self.ages.setdefault(dataset.name, []).append(age)
-            if own is not None or reading is None or self._look_up(dataset, group, reading.valid_time) == reading:
+            # what was looked up may have changed meanwhile; and a process that was given up long ago may come to its write only
+            # now: then what its batch brought may have been deleted since
+            if reading is None or self._look_up(dataset, group, reading.valid_time) == reading:
                 return
             want = Wanted(None, frozenset({reading.valid_time}), want.created)  # raw changed under our hands: look again
         raise RetryError("the latest item changed under every attempt", operation="latest", key=" ".join(key))
@@ -145,7 +156,7 @@ class LatestProcessor:
         """The last visible record of a day before `high`: among the last few items as a rule, else among all."""
         for limit in (FEW, 0):
             items = list(self._raw.query(pk, None, high, reverse=True, limit=limit))
-            visible = next((item for item in items if not item.get("deleted")), None)
+            visible = next((item for item in items if not item.get("deleted") and isinstance(item.get("fields"), dict)), None)
             if visible is not None or len(items) < limit:
                 return None if visible is None else _of_item(visible)
         return None

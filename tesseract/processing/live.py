@@ -18,7 +18,7 @@ from tesseract.config.tiers import UNITS, Period
 from tesseract.errors import DamagedError
 from tesseract.model import Change, FieldValue
 from tesseract.processing.aggregator import State, correct, fold, fold_all, identity, merge, retract
-from tesseract.processing.live_item import NO_LIMIT, LiveItem, covers, included, version_of
+from tesseract.processing.live_item import NO_LIMIT, LiveItem, covers, included, within
 from tesseract.storage.base import Key
 from tesseract.utils.time_utils import EPOCH, from_iso
 
@@ -151,17 +151,14 @@ class _Draft:
 
     def item(self) -> LiveItem:
         """As it is to be stored, without the numbers of `folds`."""
-        lacking = included(self.live, self.facts.level).without
-        state = self.live.state
-        if lacking & state.fields.keys():
-            state = State(state.rows, {name: field for name, field in state.fields.items() if name not in lacking})
+        state = within(self.live.state, included(self.live, self.facts.level))
         return msgspec.structs.replace(
             self.live,
             state=state,
             version=self.version + 1,
             applied=self.applied,
             safe_until=self.safe_until,
-            config_version=version_of(self.live, self.facts.dataset, self.facts.level),
+            config_version=self.facts.dataset.version,
         )
 
     def take_all(self, changes: Sequence[Change], news: News | None) -> None:

@@ -24,8 +24,8 @@ class LiveItem(msgspec.Struct, frozen=True):
     `applied` is the watermark, `stream label/sequence`; `safe_until` the earliest expiry among the raw items folded;
     `stale_at` is None unless the item is stale; `live_from` (µs) names the life of the level that the item belongs to;
     `repaired_through` is the end of the window that the archiver computed the item from, None if it never did; `fields_from` (µs)
-    says that the item has all fields that its level had got by then (Level.lacks). `config_version` is there where a level got
-    fields after the period began: the version that the item was written under, and that nobody who knows less may change it.
+    says that the item has all fields that its level had got by then (Level.lacks). `config_version` is the configuration that the
+    item was written under: nobody who knows an older one may change it, or a field would be in a part of its numbers.
     """
 
     pk: str
@@ -38,7 +38,7 @@ class LiveItem(msgspec.Struct, frozen=True):
     live_from: int | None = None
     repaired_through: int | None = None
     fields_from: int | None = None
-    config_version: int | None = None
+    config_version: int = 0
 
     @property
     def key(self) -> Key:
@@ -69,7 +69,7 @@ def decode_item(item: Item) -> LiveItem:
         live_from=_number(item, "live_from"),
         repaired_through=_number(item, "repaired_through"),
         fields_from=_number(item, "fields_from"),
-        config_version=_number(item, "config_version"),
+        config_version=int(item.get("config_version", 0)),
     )
 
 
@@ -86,8 +86,9 @@ def encode_item(live: LiveItem, level: Level, now: datetime) -> Item:
         "applied": live.applied,
         "safe_until": live.safe_until,
         "expires_at": _expires_at(live, level, now),
+        "config_version": live.config_version,
     }
-    for name in ("live_from", "repaired_through", "fields_from", "config_version"):
+    for name in ("live_from", "repaired_through", "fields_from"):
         value = getattr(live, name)
         if value is not None:
             item[name] = value
@@ -114,14 +115,16 @@ def usable(item: Item | None, level: Level) -> bool:
     return not (level.since and level.lacks(to_micros(from_iso(item["sk"])), _number(item, "fields_from")))
 
 
-def version_of(live: LiveItem, dataset: Dataset, level: Level) -> int | None:
-    """What an item says of the configuration that it is written under: None where no version knows other fields of its period."""
-    return dataset.version if level.since and max(level.since.values()) >= live.start else live.config_version
-
-
 def included(live: LiveItem, level: Level) -> Fields:
     """The fields that an item has statistics of: those of its level, but for those that the level got when the period had begun."""
     return Fields(level.covered(), level.lacks(live.start, live.fields_from) if level.since else NOTHING)
+
+
+def within(state: State, fields: Fields) -> State:
+    """A state without the fields that are not covered (any more)."""
+    only, without = fields
+    kept = {name: field for name, field in state.fields.items() if (only is None or name in only) and name not in without}
+    return state if len(kept) == len(state.fields) else State(state.rows, kept)
 
 
 def covers(live: LiveItem, dataset: Dataset, level: Level) -> bool:

@@ -23,8 +23,10 @@ def mark(live: Table, key: Key, level: Level, now: datetime, version: int | None
     With `version`, only that version is marked: False where there is another by now.
     """
     for _ in range(ATTEMPTS):
-        live.put(entry(key, now))  # before the mark: a crash in between leaves an entry too many, not one too few
         stored = live.get(key)
+        # before the mark, so that a crash in between leaves an entry too many; after the read, so that a repair which answers this
+        # entry makes a new version, and the mark is refused
+        live.put(entry(key, now))
         item = LiveItem(*key, live_from=level.live_from) if stored is None else decode_item(stored)
         if version is not None and item.version != version:
             return False
@@ -45,8 +47,8 @@ def mark_latest(live: Table, key: Key, now: datetime, version: int | None = None
     It may have missed a later record, so no change of the stream replaces it before it is repaired.
     """
     for _ in range(ATTEMPTS):
-        live.put(entry(key, now))
         stored = live.get(key) or {"version": 0}
+        live.put(entry(key, now))
         if version is not None and stored["version"] != version:
             return False
         at = max(_seconds(now) + DELTA, stored.get("stale_at", 0))

@@ -20,7 +20,7 @@ from tesseract.storage.keys import MISMATCHES, is_latest_pk, mismatches_object, 
 from tesseract.utils.time_utils import from_micros, to_micros
 
 logger = logging.getLogger(__name__)
-AGAIN = timedelta(minutes=15)  # several times the lag of a stream that works
+AGAIN = timedelta(hours=1)  # a stream that works is not as far behind: its alarm would ring
 
 
 class Seen(msgspec.Struct, frozen=True):

@@ -24,7 +24,7 @@ from tesseract.errors import ConditionFailed
 from tesseract.model import Item, Manifest
 from tesseract.processing import raw_rows
 from tesseract.processing.aggregator import State, encode_state, shown
-from tesseract.processing.live_item import NO_LIMIT, LiveItem, decode_item, encode_item, version_of
+from tesseract.processing.live_item import NO_LIMIT, LiveItem, decode_item, encode_item
 from tesseract.processing.marking import mark
 from tesseract.processing.segments import DAY, RAW, Partition, commit_rows
 from tesseract.processing.snapshots import folded
@@ -180,7 +180,7 @@ class Repairer:
             stale_at=None,
             repaired_through=self.report.through // SECOND,
             fields_from=level.fields_from(item.start),
-            config_version=version_of(item, dataset, level),
+            config_version=dataset.version,
         )
         self._replace(entry, encode_item(new, level, self._now), item.version)
 

@@ -6,9 +6,10 @@ computed from the raw rows read whole, and is ordered by its window's end; live 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from itertools import groupby
 
 from msgspec.structs import replace
@@ -20,15 +21,16 @@ from tesseract.model import Manifest, Window
 from tesseract.processing import mismatches, raw_rows
 from tesseract.processing import touched as notes
 from tesseract.processing.aggregator import Fields, State, decode_state, encode_state, fold_all, same, shown
-from tesseract.processing.live_item import live_levels, usable
+from tesseract.processing.live_item import LiveItem, decode_item, included, live_levels, within
 from tesseract.processing.mismatches import Seen
+from tesseract.processing.raw_rows import Values
 from tesseract.processing.segments import DAY, RAW, Partition, added, commit_rows
 from tesseract.processing.touched import HOUR, Touched
 from tesseract.storage.base import Backend
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.columns import LevelRow, level_table
 from tesseract.storage.keys import latest_key, level_partition, live_pk, pending_object
-from tesseract.utils.time_utils import MICROSECOND, from_micros, iso_micros, iso_seconds, to_micros
+from tesseract.utils.time_utils import MICROSECOND, from_iso, from_micros, iso_seconds, to_micros
 
 LENGTHS = {name: length // MICROSECOND for name, length in tiers.LENGTHS.items()}  # µs
 
@@ -165,25 +167,26 @@ def _rows(
     """The rows of each level, in order. Month by month: memory is bounded, and a monthly segment is read once."""
     rows: dict[str, list[LevelRow]] = {level.name: [] for level in levels}
     days = sorted({start // DAY for level in levels for start in due[level.name]})
-    manifest, last = catalog.manifest(dataset.name, RAW, group), None
+    manifest = catalog.manifest(dataset.name, RAW, group)
+    newest: Mapping[int, Values] = {}  # the rows of the last month that has any
     for _, part in groupby(days, lambda day: iso_seconds(from_micros(day * DAY))[:7]):
         month = list(part)
         records = raw_rows.read(backend, manifest, dataset, month)
-        last = max((at for at, _ in records), default=last)
+        newest = dict(records) or newest
         for level in levels:
             starts = sorted(start for start in due[level.name] if month[0] <= start // DAY <= month[-1])
             states = folded(records, level, starts)
             made = [_row(start, states[start], level, window.end) for start in starts]
             _compare(backend, dataset, group, level, made, report)
             rows[level.name] += made
-    _compare_latest(backend, dataset, group, last, report)
+    _compare_latest(backend, dataset, group, newest, report)
     return rows
 
 
-def folded(records: Iterable[tuple[int, raw_rows.Values]], level: Level, starts: Sequence[int]) -> dict[int, State]:
+def folded(records: Iterable[tuple[int, Values]], level: Level, starts: Sequence[int]) -> dict[int, State]:
     """The exact state of each period that starts at one of `starts`; of one without records, the empty state."""
     length, covered = LENGTHS[level.name], Fields(level.covered())
-    own: dict[int, list[tuple[int, raw_rows.Values]]] = {start: [] for start in starts}
+    own: dict[int, list[tuple[int, Values]]] = {start: [] for start in starts}
     for at, values in records:
         start = at // length * length
         if start in own:
@@ -198,23 +201,40 @@ def _row(start: int, state: State, level: Level, order: int) -> LevelRow:
 
 
 def _compare(backend: Backend, dataset: Dataset, group: str, level: Level, rows: Sequence[LevelRow], report: Report) -> None:
-    """Note the live items that differ from rows just computed. Not marked yet: a difference may only be the stream's lag."""
+    """Note the live items that differ from rows just computed. Not marked yet: a difference may only be the stream's lag.
+
+    One that is stale is on its way; one that is absent, or pending though its period has ended, may have missed a change.
+    """
     if not rows:
         return
     pk = live_pk(dataset.name, group, level.name)
     wanted = {iso_seconds(row.period_start): row for row in rows}
-    for item in backend.live.query(pk, min(wanted), max(wanted) + "~"):
-        row = wanted.get(item["sk"])
-        if row is None or not usable(item, level):
+    found = {item["sk"]: decode_item(item) for item in backend.live.query(pk, min(wanted), max(wanted) + "~")}
+    for sk, row in wanted.items():
+        live = found.get(sk, LiveItem(pk, sk, live_from=level.live_from))
+        if live.stale_at is not None or live.live_from != level.live_from:
             continue
         report.compared += 1
-        if not same(decode_state(item["state"]), decode_state(row.state)):
-            report.different.append(Seen(pk, item["sk"], int(item["version"])))
+        fields = included(live, level)
+        if not same(within(live.state, fields), within(decode_state(row.state), fields)):
+            report.different.append(Seen(pk, sk, live.version))
 
 
-def _compare_latest(backend: Backend, dataset: Dataset, group: str, last: int | None, report: Report) -> None:
-    """Note the latest item where the raw rows just read have a later one, at `last` (µs)."""
-    key = latest_key(dataset.name, group)
-    item = None if last is None else backend.live.get(key)
-    if item is not None and last is not None and "stale_at" not in item and item["valid_time"] < iso_micros(from_micros(last)):
+def _compare_latest(backend: Backend, dataset: Dataset, group: str, records: Mapping[int, Values], report: Report) -> None:
+    """Note the latest item where the raw rows just read, by their time, have a later one, or another one at its time."""
+    if not records:
+        return
+    key, last = latest_key(dataset.name, group), max(records)
+    item = backend.live.get(key) or {"version": 0, "valid_time": ""}
+    if "stale_at" in item:
+        return
+    at = to_micros(from_iso(item["valid_time"])) if item["valid_time"] else -(2**63)
+    gone = at not in records and at // DAY in {other // DAY for other in records}
+    if at < last or gone or (at in records and not _agree(item["fields"], records[at])):
         report.different.append(Seen(*key, int(item["version"])))
+
+
+def _agree(held: Values, found: Values) -> bool:
+    """Whether numbers that are on both sides are the same: of the archive there are numbers only."""
+    both = held.keys() & found.keys()
+    return all(held[name] == found[name] for name in both if isinstance(held[name], int | Decimal))

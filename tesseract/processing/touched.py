@@ -14,7 +14,6 @@ from tesseract.errors import DamagedError, NotFoundError
 from tesseract.model import Window
 from tesseract.storage.base import Objects
 from tesseract.storage.catalog import Catalog
-from tesseract.storage.exports import export_id
 from tesseract.storage.keys import pending_object, touched_object
 
 HOUR = 3_600_000_000  # µs
@@ -69,8 +68,8 @@ def merged(parts: Iterable[Touched]) -> Touched:
 
 def of_window(catalog: Catalog, objects: Objects, window: Window) -> Touched:
     """What the files of a closed window touched."""
-    export = export_id(window.export_arn)
-    return merged(read(objects, touched_object(window.id, export, file)) for file in catalog.finished_files(window.id, export))
+    files = catalog.finished_files(window.id, window.export)
+    return merged(read(objects, touched_object(window.id, window.export, file)) for file in files)
 
 
 def pending_of(objects: Objects, window: Window) -> Touched:

@@ -6,6 +6,7 @@ A manifest version is one immutable item; a commit is the put of version n+1 if 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
 
@@ -37,6 +38,13 @@ class Outage(msgspec.Struct, frozen=True):
 
     start: int
     end: int
+
+
+class Streams(msgspec.Struct, frozen=True):
+    """An outage, if there is one, and when each stream function last applied a batch whole, seconds since 1970."""
+
+    outage: Outage | None
+    reached: dict[str, int]
 
 
 class Catalog(Configurations):
@@ -129,9 +137,15 @@ class Catalog(Configurations):
             return new
         raise RetryError("the window changed under every attempt", operation="change_window", key=window_id)
 
-    def finish_file(self, window_id: str, export_id: str, file: str, rows: int) -> None:
-        """Record that a file's rows are committed. Doing it twice changes nothing."""
-        self.table.put({"pk": keys.window_files_pk(window_id), "sk": f"{export_id}/{file}", "rows": rows})
+    def finish_file(self, window_id: str, export_id: str, file: str, rows: int, last_write: int = 0) -> None:
+        """Record that a file's rows are committed, the last written at `last_write` (µs). Doing it twice changes nothing."""
+        place = {"pk": keys.window_files_pk(window_id), "sk": f"{export_id}/{file}"}
+        self.table.put({**place, "rows": rows, "last_write": last_write})
+
+    def last_write(self, window: Window) -> int:
+        """When the last record of a window was written, µs since 1970; 0 where none was."""
+        items = self.table.query(keys.window_files_pk(window.id), f"{window.export}/", f"{window.export}0")
+        return max((int(item.get("last_write", 0)) for item in items), default=0)
 
     def finished_files(self, window_id: str, export_id: str) -> dict[str, int]:
         """The finished files of one export of a window, and their rows."""
@@ -158,8 +172,20 @@ class Catalog(Configurations):
 
     def outage(self) -> Outage | None:
         """The outage that lasts, or that is not healed yet; None where there is none."""
-        item = self.table.get((keys.OUTAGE_PK, keys.OUTAGE_PK))
-        return None if item is None else Outage(int(item["start"]), int(item["end"]))
+        return self.streams().outage
+
+    def streams(self) -> Streams:
+        """How the stream functions stand: one Query."""
+        items = {item["sk"]: item for item in self.table.query(keys.OUTAGE_PK)}
+        outage = items.pop(keys.OUTAGE_PK, None)
+        span = None if outage is None else Outage(int(outage["start"]), int(outage["end"]))
+        return Streams(span, {function: int(item["reached"]) for function, item in items.items()})
+
+    def reached(self, function: str, moment: int) -> None:
+        """Note that a stream function has applied a batch whole at `moment` (s since 1970); never back."""
+        with suppress(ConditionFailed):
+            # two shards at once: the later moment stays, and serves both
+            self.table.put({"pk": keys.OUTAGE_PK, "sk": function, "reached": moment}, Before("reached", moment))
 
     def extend_outage(self, wider: Outage) -> None:
         """Declare an outage, or make the one that is there as wide as `wider`; never narrower."""

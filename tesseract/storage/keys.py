@@ -177,7 +177,7 @@ DATASETS_PK = "datasets"
 USED_PK = "used"
 WINDOWS_PK = "windows"
 PROGRESS_PK = "progress"
-OUTAGE_PK = "outage"
+OUTAGE_PK = "outage"  # also how far each stream function has come: both are read together
 
 
 def window_files_pk(window: str) -> str:

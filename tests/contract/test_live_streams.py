@@ -58,9 +58,8 @@ class Stage:
         self.writer = Writer(self.raw, self.live, utc_now)
         aggregates = AggregateProcessor(self.raw, self.live, self.catalog, self.configs, utc_now)
         latest = LatestProcessor(self.raw, self.live, self.catalog, self.configs, utc_now)
-        self.processors = [
-            lambda event, process=p.process: run(event, process, self.configs, objects) for p in (aggregates, latest)
-        ]
+        processes = (aggregates.process, latest.process)
+        self.functions = [lambda event, process=process: run(event, process, self.configs, objects) for process in processes]
         self.stream = RealStream(endpoint, self.raw.name)
 
     def put(self, *records: Record) -> None:

@@ -58,6 +58,7 @@ def test_what_may_have_expired_is_repaired_with_the_next_window_and_folded_on_fr
     exact(world)
     close(world)
     world.pass_time(4 * DAY)
+    close(world)
     world.put("A", AT + timedelta(minutes=1), {"i": 9})  # an insert, since the first copy has expired
     world.drain()
     assert len(stale(world)) == 2

@@ -62,7 +62,8 @@ def test_every_touched_period_that_has_ended_has_its_row() -> None:
         world.put("A", PAST + hour * HOUR / 2, temp(f"{hour}.25", hour))
     world.archive()
     (report,) = world.snapshot()
-    assert (report.rows, report.commits, report.compared) == (30 + 2, 2, 0)
+    assert (report.rows, report.commits) == (30 + 2, 2)
+    assert len(report.different) == report.compared + 1 == 33  # no stream has made live items here, nor a latest value
     check(world)
     (window,) = world.catalog.windows()
     assert window.snapshot_at
@@ -200,8 +201,12 @@ def test_live_items_that_differ_are_counted_and_stale_ones_are_not() -> None:
         world.backend.live.put(encode_item(item, level, world.now))
     world.archive()
     (report,) = world.snapshot()
-    assert report.compared == 2
-    assert [seen.key for seen in report.different] == [("weather#A#hourly", "2023-06-10T00:00:00Z")]
+    assert report.compared == 3
+    assert [(*seen.key, seen.version) for seen in report.different] == [
+        ("weather#A#hourly", "2023-06-10T00:00:00Z", 1),
+        ("weather#A#daily", "2023-06-10T00:00:00Z", 0),  # absent, as the latest value is
+        ("weather#latest#3", "A", 0),
+    ]
     assert shown(rows(world, level)[to_micros(PAST)][1], level)["temp"]["max"] == 1
 
 
