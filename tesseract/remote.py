@@ -67,17 +67,26 @@ def repair_now(
     A repair needs a window that ends after the mark, made before `covering`, and after the last change of the item; a function that
     ends before its work does is called again.
     """
+
+    def patient(stage: str, function: str, payload: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return call(stage, function, payload)
+        except BackendError as error:
+            if function != "snapshot" or "timed out" not in str(error):
+                raise
+            return {}  # its time was up: what it has repaired is, and the next call goes on from there
+
     deadline = clock() + timeout
     while left := waiting():
         say(f"periods to be computed: {left:,}")
         rest = deadline - clock()
         if rest <= timedelta(0):
             break
-        export_now(stage, catalog, say, covering=covering, timeout=rest, patience=rest, call=call, clock=clock, sleep=sleep)
+        export_now(stage, catalog, say, covering=covering, timeout=rest, patience=rest, call=patient, clock=clock, sleep=sleep)
         while 0 < (after := waiting()) < left:
             left = after
             say(f"periods to be computed: {left:,}")
-            call(stage, "snapshot", {})
+            patient(stage, "snapshot", {})
         covering = clock() + AGAIN  # what is left has changed meanwhile
     return left
 

@@ -12,12 +12,12 @@ from threading import Event
 from tesseract.config.cache import Configs
 from tesseract.config.dataset import Dataset, Level
 from tesseract.config.tiers import UNITS, Period
-from tesseract.errors import ConditionFailed, RetryError, TesseractError
+from tesseract.errors import ConditionFailed, InputError, NotFoundError, RetryError, TesseractError
 from tesseract.model import Change, Manifest
 from tesseract.processing.aggregator import known
 from tesseract.processing.batches import Planned, Task, plan, tasks_of
 from tesseract.processing.extremes import looked_up
-from tesseract.processing.live import Facts
+from tesseract.processing.live import DELTA, Facts, marked_stale
 from tesseract.processing.live_item import LiveItem, decode_item, encode_item
 from tesseract.processing.outage import Watch
 from tesseract.processing.worklist import entry
@@ -38,13 +38,13 @@ class AggregateProcessor:
         self._watch = Watch(catalog, "aggregates")
         self._pool = ThreadPoolExecutor(PARALLEL)
 
-    def process(self, changes: list[Change]) -> str | None:
-        """Apply the changes of one shard, in order.
+    def process(self, changes: list[Change], held: Sequence[Change] = ()) -> str | None:
+        """Apply the changes of one shard, in order. The age of others, `held` back and perhaps lost in the end, counts for outages.
 
         Returns the lowest sequence number among the changes that are not durably applied, None where all are: the stream
         delivers again from there.
         """
-        outage = self._watch.begin(changes, self._clock())
+        outage = self._watch.begin([*changes, *held], self._clock())
         tasks, items = self._read(changes, outage)
         stop = Event()
         try:
@@ -58,7 +58,7 @@ class AggregateProcessor:
         except TesseractError as error:
             logger.warning("a batch was not applied: %s", error)
         lowest = _lowest([task for task in tasks if not task.done])
-        if lowest is None:
+        if lowest is None and not held:
             self._watch.end(self._clock())
         return lowest
 
@@ -75,6 +75,8 @@ class AggregateProcessor:
             }
             if not newer:
                 return tasks, items
+            if newer.items() <= newest.items():  # asked for, and not there: a catalog that was restored to an earlier day
+                raise RetryError("items were written under configurations that the catalog does not have", key=str(newer))
             newest |= newer
 
     def _tasks(self, changes: list[Change], newest: Mapping[str, int], outage: bool) -> list[Task]:
@@ -139,6 +141,13 @@ class AggregateProcessor:
             self._live.put(encode_item(new, task.facts.level, self._clock()), condition)
         except ConditionFailed:
             return False
+        except InputError as error:
+            if isinstance(error, NotFoundError) or new.stale_at is not None:
+                raise
+            # statistics of thousands of fields: more than an item holds, however often the batch comes again
+            logger.error("an aggregate shows no numbers: %s", error)
+            self._live.put(entry(task.key, self._clock()))
+            return self._write(task, old, marked_stale(new, task.facts.level, int(self._clock().timestamp()) + DELTA))
         return True
 
 

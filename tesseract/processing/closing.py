@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from tesseract.errors import DamagedError
 from tesseract.processing import healing, mismatches, repair, snapshots
 from tesseract.processing.mismatches import Seen
 from tesseract.storage.base import Backend
@@ -31,7 +32,11 @@ def run(backend: Backend, catalog: Catalog, now: datetime) -> Outcome:
     """
     missed = mismatches.look_again(backend, catalog, now)
     healed = healing.heal(backend, catalog, now)
-    reports = snapshots.run(backend, catalog, now)
+    try:
+        reports = snapshots.run(backend, catalog, now)
+    except DamagedError:
+        repair.run(backend, catalog, now)  # what waits in other datasets does not wait for this one
+        raise
     repairs = repair.run(backend, catalog, now)
     snapshots.settle(catalog, repairs.through)
     return Outcome(reports, repairs, missed, healed)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from tesseract.config.dataset import Dataset
+from tesseract.config.dataset import Dataset, Level
 from tesseract.config.tiers import UNITS
 from tesseract.processing import touched as notes
-from tesseract.processing.live_item import live_levels
+from tesseract.processing.live_item import LiveItem, decode_item, live_levels
 from tesseract.processing.marking import mark, mark_latest
 from tesseract.processing.outage import SECOND
 from tesseract.processing.touched import HOUR, Touched, of_window, pending_of
@@ -16,6 +17,8 @@ from tesseract.storage.base import Backend
 from tesseract.storage.catalog import Catalog, Outage
 from tesseract.storage.keys import latest_key, live_key
 from tesseract.utils.time_utils import from_micros
+
+PARALLEL = 16
 
 
 def heal(backend: Backend, catalog: Catalog, now: datetime) -> int:
@@ -27,7 +30,7 @@ def heal(backend: Backend, catalog: Catalog, now: datetime) -> int:
     for (name, group), hours in sorted(_touched(backend, catalog, outage).items()):
         dataset = catalog.sound(name)
         if dataset is not None:
-            marked += _mark(backend, dataset, group, hours, now)
+            marked += _mark(backend, dataset, group, hours, outage, now)
     catalog.end_outage(outage)
     return marked
 
@@ -42,15 +45,25 @@ def _touched(backend: Backend, catalog: Catalog, outage: Outage) -> Touched:
     return notes.merged(parts)
 
 
-def _mark(backend: Backend, dataset: Dataset, group: str, hours: Iterable[int], now: datetime) -> int:
+def _mark(backend: Backend, dataset: Dataset, group: str, hours: Iterable[int], outage: Outage, now: datetime) -> int:
     keys = {
         live_key(dataset.name, group, UNITS[level.name], at): level
         for level in live_levels(dataset)
         for hour in hours
         for at in _starts(level.name, hour)
     }
-    marked = sum(mark(backend.live, key, level, now) for key, level in keys.items())
+    found = backend.live.get_many(keys)
+    # those of a run that was cut short are marked already: the next one goes on from there
+    left = [key for key, level in keys.items() if key not in found or not _holds(decode_item(found[key]), level, outage)]
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        marked = sum(pool.map(lambda key: mark(backend.live, key, keys[key], now), left))
     return marked + mark_latest(backend.live, latest_key(dataset.name, group), now)
+
+
+def _holds(item: LiveItem, level: Level, outage: Outage) -> bool:
+    """Whether an item was, or is to be, computed from an archive that holds every write of an outage."""
+    through = item.repaired_through if item.stale_at is None else item.stale_at
+    return item.live_from == level.live_from and through is not None and through >= outage.end
 
 
 def _starts(level: str, hour: int) -> list[datetime]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from threading import Event
@@ -78,9 +78,12 @@ class LatestProcessor:
         self._watch = Watch(catalog, "latest")
         self._pool = ThreadPoolExecutor(PARALLEL)
 
-    def process(self, changes: list[Change]) -> str | None:
-        """Apply a batch. Returns the lowest sequence number that is not durably applied, None where all are."""
-        self._watch.begin(changes, self._clock())
+    def process(self, changes: list[Change], held: Sequence[Change] = ()) -> str | None:
+        """Apply a batch; `held` as for aggregates.
+
+        Returns the lowest sequence number that is not durably applied, None where all are.
+        """
+        self._watch.begin([*changes, *held], self._clock())
         self.ages = {}
         groups: dict[tuple[str, str], list[Change]] = {}
         for change in changes:
@@ -103,7 +106,7 @@ class LatestProcessor:
 
         done = self._pool.map(update, groups)
         left = [own for own, is_done in zip(groups.values(), done, strict=True) if not is_done]
-        if not left:
+        if not left and not held:
             self._watch.end(self._clock())
         return min((change.sequence for own in left for change in own), key=int, default=None)
 

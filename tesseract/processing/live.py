@@ -18,7 +18,7 @@ from tesseract.config.tiers import UNITS, Period
 from tesseract.errors import DamagedError
 from tesseract.model import Change, FieldValue
 from tesseract.processing.aggregator import State, correct, fold, fold_all, identity, merge, retract
-from tesseract.processing.live_item import NO_LIMIT, LiveItem, covers, included, within
+from tesseract.processing.live_item import LIVE_TTL, NO_LIMIT, LiveItem, covers, included, within
 from tesseract.storage.base import Key
 from tesseract.utils.time_utils import EPOCH, from_iso
 
@@ -226,7 +226,8 @@ class _Draft:
             return False
         period = UNITS[facts.level.name].period(from_iso(self.live.sk))
         try:
-            young = period.start + facts.dataset.shortest_ttl > facts.now
+            # neither a raw item nor the item itself can have expired: a buffer may keep records for longer than items are kept
+            young = period.start + min(facts.dataset.shortest_ttl, LIVE_TTL) > facts.now
         except OverflowError:
             young = True
         return young or not facts.archived(period)

@@ -12,7 +12,7 @@ from tesseract.processing.live import DELTA, marked_stale
 from tesseract.processing.live_item import LiveItem, decode_item, encode_item
 from tesseract.processing.worklist import entry
 from tesseract.storage.base import Absent, Is, Key, Table
-from tesseract.utils.time_utils import EPOCH, MAX_TIME, iso_micros
+from tesseract.utils.time_utils import EPOCH, MAX_TIME, from_iso, iso_micros
 
 ATTEMPTS = 20
 
@@ -51,7 +51,9 @@ def mark_latest(live: Table, key: Key, now: datetime, version: int | None = None
         live.put(entry(key, now))
         if version is not None and stored["version"] != version:
             return False
-        at = max(_seconds(now) + DELTA, stored.get("stale_at", 0))
+        # what it holds may have come after `now` was read: a repair must not take a window's end in between
+        written = from_iso(stored.get("updated_at", iso_micros(now)))
+        at = max(_seconds(max(now, written)) + DELTA, stored.get("stale_at", 0))
         item = {"pk": key[0], "sk": key[1], "valid_time": iso_micros(MAX_TIME), "updated_at": iso_micros(now), "stale": True}
         try:
             condition = Is("version", stored["version"]) if stored["version"] else Absent()

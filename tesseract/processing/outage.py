@@ -58,13 +58,17 @@ class Watch:
         """When the function last applied a batch, if that is so long ago that what was written since may be lost.
 
         A stage where nothing was written is only quiet: the archive knows, up to a little less than the time that a stream keeps.
-        One that is further behind does not.
+        One that is further behind does not. A function that never has applied one is silent since the beginning.
         """
-        through = self._catalog.progress().archived_through if self._reached is not None else 0
-        if self._reached is None or moment - self._reached < KEPT or not through:
+        reached, lost = self._reached or 0, moment - KEPT
+        if reached > lost:
             return None
-        if through < (moment - KEPT - LAG) * SECOND:
-            return self._reached
-        later = [w for w in self._catalog.windows() if w.state == "closed" and w.end > self._reached * SECOND]
-        written = max(map(self._catalog.last_write, later), default=0) > (self._reached + DELTA) * SECOND
-        return self._reached if written else None
+        through = self._catalog.progress().archived_through
+        if not through:
+            return None
+        if self._reached is not None and through < (lost - LAG) * SECOND:
+            return reached
+        windows = [window for window in self._catalog.windows() if window.state == "closed"]
+        later = [w for w in windows if w.end > reached * SECOND and w.start < (lost + DELTA) * SECOND]
+        written = max(map(self._catalog.last_write, later), default=0) > (reached + DELTA) * SECOND
+        return reached if written else None

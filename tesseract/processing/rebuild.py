@@ -13,6 +13,8 @@ from datetime import datetime
 from itertools import pairwise
 from typing import NamedTuple
 
+import pyarrow.compute as pc
+
 from tesseract.config import tiers
 from tesseract.config.dataset import Dataset, Level
 from tesseract.config.tiers import UNITS
@@ -122,7 +124,8 @@ def stored(backend: Backend, catalog: Catalog, dataset: Dataset, group: str, lev
         yield to_micros(from_iso(item["sk"]))
     for segment in catalog.manifest(dataset.name, level_partition(level), group).segments:
         if segment.first < days.end and segment.last >= days.start:
-            yield from micros(parquet_writer.read(backend.objects, segment, PERIOD_START, None, None, [PERIOD_START]), PERIOD_START)
+            table = parquet_writer.read(backend.objects, segment, PERIOD_START, None, None, [PERIOD_START, "rows"])
+            yield from micros(table.filter(pc.greater(table["rows"], 0)), PERIOD_START)  # one without records hides an older one
 
 
 def waiting(live: Table, keys: Iterable[Key]) -> list[Key]:

@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
-from itertools import groupby
+from itertools import groupby, repeat
+from typing import Literal
 
 from msgspec.structs import replace
 
 from tesseract.config.dataset import Dataset, Level
-from tesseract.errors import ConditionFailed
+from tesseract.errors import ConditionFailed, InputError, NotFoundError
 from tesseract.model import Item, Manifest
 from tesseract.processing import raw_rows
 from tesseract.processing.aggregator import State, encode_state, shown
@@ -37,6 +40,8 @@ from tesseract.utils.time_utils import from_micros, iso_micros, iso_seconds, to_
 
 logger = logging.getLogger(__name__)
 SECOND = 1_000_000  # µs
+PARALLEL = 16
+Outcome = Literal["repaired", "waiting", "dropped"]
 LONGEST_ATTEMPT = timedelta(minutes=15)  # of a function: then an entry without its mark will never get one
 
 
@@ -124,16 +129,22 @@ class Repairer:
                     remove(self._backend.live, entry)
                 self.report.dropped += len(own)
                 continue
-            former = [(entry, item) for entry, item in own if item.live_from != level.live_from]
-            for entry, _ in former:  # of another life: a window after this level was known everywhere
+            former = [entry for entry, item in own if item.live_from != level.live_from]
+            for entry in former:  # of another life: a window after this level was known everywhere
                 mark(self._backend.live, entry.key, level, self._now)
             self.report.waiting += len(former)
-            kept.append((level, [part for part in own if part not in former]))
+            kept.append((level, [(entry, item) for entry, item in own if item.live_from == level.live_from]))
         states = self._states(work, manifest, kept)
         for level, own in kept:
             self._commit(work, level, [(item.start, states[level.name][item.start]) for _, item in own])
-            for entry, item in own:
-                self._write(work.dataset, level, entry, item, states[level.name][item.start])
+            write = partial(self._write, work.dataset, level)
+            parts = [(entry, item, states[level.name][item.start]) for entry, item in own]
+            with ThreadPoolExecutor(PARALLEL) as pool:
+                self._count(pool.map(lambda write, part: write(*part), repeat(write), parts))
+
+    def _count(self, outcomes: Iterable[Outcome]) -> None:
+        for outcome in outcomes:
+            setattr(self.report, outcome, getattr(self.report, outcome) + 1)
 
     def _states(
         self, work: _Work, manifest: Manifest, kept: Sequence[tuple[Level, list[tuple[Entry, LiveItem]]]]
@@ -170,7 +181,7 @@ class Repairer:
         operation = f"repair {len(rows)} rows as of {iso_micros(from_micros(through))}"
         commit_rows(self._catalog, self._backend.objects, partition, table, commit, through, closed, operation, self._now)
 
-    def _write(self, dataset: Dataset, level: Level, entry: Entry, item: LiveItem, state: State) -> None:
+    def _write(self, dataset: Dataset, level: Level, entry: Entry, item: LiveItem, state: State) -> Outcome:
         expiry = item.start // SECOND + int(dataset.shortest_ttl.total_seconds())
         new = replace(
             item,
@@ -182,7 +193,7 @@ class Repairer:
             fields_from=level.fields_from(item.start),
             config_version=dataset.version,
         )
-        self._replace(entry, encode_item(new, level, self._now), item.version)
+        return self._replace(entry, encode_item(new, level, self._now), item.version)
 
     # latest values --------------------------------------------------------------------------------------------------
 
@@ -195,17 +206,23 @@ class Repairer:
         else:
             new |= {"valid_time": iso_micros(record.valid_time), "fields": record.fields}
             new |= {} if record.ref_time is None else {"ref_time": iso_micros(record.ref_time)}
-        self._replace(entry, new, version)
+        self._count([self._replace(entry, new, version)])
 
-    def _replace(self, entry: Entry, item: Item, version: int) -> None:
+    def _replace(self, entry: Entry, item: Item, version: int) -> Outcome:
         try:
             # a change marks the item anew while it is computed: its version is another then, and so is its entry's token
             self._backend.live.put(item, Is("version", version))
         except ConditionFailed:
-            self.report.waiting += 1
-            return
+            return "waiting"
+        except InputError as error:
+            if isinstance(error, NotFoundError):
+                raise
+            # statistics of thousands of fields: it stays stale, and readers compute its period from raw records
+            logger.error("an item cannot be repaired: %s", error)
+            remove(self._backend.live, entry)
+            return "dropped"
         remove(self._backend.live, entry)
-        self.report.repaired += 1
+        return "repaired"
 
 
 def run(backend: Backend, catalog: Catalog, now: datetime) -> Report:

@@ -11,17 +11,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from itertools import groupby
+from uuid import uuid4
 
 from msgspec.structs import replace
 
 from tesseract.config import tiers
 from tesseract.config.dataset import Dataset, Level
 from tesseract.errors import DamagedError, RetryError
-from tesseract.model import Manifest, Window
+from tesseract.model import Item, Manifest, Window
 from tesseract.processing import mismatches, raw_rows
 from tesseract.processing import touched as notes
 from tesseract.processing.aggregator import Fields, State, decode_state, encode_state, fold_all, same, shown
-from tesseract.processing.live_item import LiveItem, decode_item, included, live_levels, within
+from tesseract.processing.live_item import LiveItem, covers, decode_item, included, live_levels, within
 from tesseract.processing.mismatches import Seen
 from tesseract.processing.raw_rows import Values
 from tesseract.processing.segments import DAY, RAW, Partition, added, commit_rows
@@ -55,7 +56,6 @@ def run(backend: Backend, catalog: Catalog, now: datetime) -> list[Report]:
             break
         if not window.snapshot_at:
             reports.append(snapshot(backend, catalog, window, previous, now))
-            mismatches.note(backend.objects, window.id, reports[-1].different, now)
             catalog.change_window(window.id, lambda stored: replace(stored, snapshot_at=to_micros(now)))
         previous = window
     return reports
@@ -133,7 +133,10 @@ def _group(
     manifests = {level.name: catalog.manifest(dataset.name, level_partition(level), group) for level in levels}
     commits = {level.name: f"{window.id}/snapshot/{level.name}" for level in levels}
     levels = [level for level in levels if added(manifests[level.name], (), commits[level.name], window.end, 0, "") is not None]
+    known = len(report.different)
     rows = _rows(backend, catalog, dataset, group, levels, due, window, report)
+    # before the commits, under a name of its own: what is committed is not compared again by a run that goes on after this one
+    mismatches.note(backend.objects, f"{window.id}-{uuid4().hex}", report.different[known:], now)
     for level in levels:
         partition = Partition(dataset, level_partition(level), group)
         kept = [row for row in rows[level.name] if row.rows or _hides(manifests[level.name], row)]
@@ -169,18 +172,32 @@ def _rows(
     days = sorted({start // DAY for level in levels for start in due[level.name]})
     manifest = catalog.manifest(dataset.name, RAW, group)
     newest: Mapping[int, Values] = {}  # the rows of the last month that has any
+    latest = backend.live.get(latest_key(dataset.name, group)) if days else None
     for _, part in groupby(days, lambda day: iso_seconds(from_micros(day * DAY))[:7]):
         month = list(part)
+        wanted = {
+            level.name: sorted(start for start in due[level.name] if month[0] <= start // DAY <= month[-1]) for level in levels
+        }
+        # before the raw rows: an item that is behind them gets another version, one that is ahead of them may never
+        live = {level.name: _stored(backend, dataset, group, level, wanted[level.name]) for level in levels}
         records = raw_rows.read(backend, manifest, dataset, month)
         newest = dict(records) or newest
         for level in levels:
-            starts = sorted(start for start in due[level.name] if month[0] <= start // DAY <= month[-1])
-            states = folded(records, level, starts)
-            made = [_row(start, states[start], level, window.end) for start in starts]
-            _compare(backend, dataset, group, level, made, report)
+            states = folded(records, level, wanted[level.name])
+            made = [_row(start, states[start], level, window.end) for start in wanted[level.name]]
+            _compare(dataset, group, level, live[level.name], made, report)
             rows[level.name] += made
-    _compare_latest(backend, dataset, group, newest, report)
+    if days:
+        _compare_latest(dataset, group, latest, newest, days, report)
     return rows
+
+
+def _stored(backend: Backend, dataset: Dataset, group: str, level: Level, starts: Sequence[int]) -> dict[str, LiveItem]:
+    """The live items between the first and the last of `starts` (µs), by sort key."""
+    if not starts:
+        return {}
+    low, high = (iso_seconds(from_micros(start)) for start in (starts[0], starts[-1]))
+    return {item["sk"]: decode_item(item) for item in backend.live.query(live_pk(dataset.name, group, level.name), low, high + "~")}
 
 
 def folded(records: Iterable[tuple[int, Values]], level: Level, starts: Sequence[int]) -> dict[int, State]:
@@ -200,18 +217,20 @@ def _row(start: int, state: State, level: Level, order: int) -> LevelRow:
     return LevelRow(from_micros(start), state.rows, shown(state, level), encode_state(state), order, level.live_from, fields_from)
 
 
-def _compare(backend: Backend, dataset: Dataset, group: str, level: Level, rows: Sequence[LevelRow], report: Report) -> None:
+def _compare(
+    dataset: Dataset, group: str, level: Level, found: Mapping[str, LiveItem], rows: Sequence[LevelRow], report: Report
+) -> None:
     """Note the live items that differ from rows just computed. Not marked yet: a difference may only be the stream's lag.
 
-    One that is stale is on its way; one that is absent, or pending though its period has ended, may have missed a change.
+    One that is stale is on its way; one that is absent, or pending though its period has ended, may have missed a change. A period
+    that began before its level was kept has no item until it is rebuilt.
     """
-    if not rows:
-        return
     pk = live_pk(dataset.name, group, level.name)
-    wanted = {iso_seconds(row.period_start): row for row in rows}
-    found = {item["sk"]: decode_item(item) for item in backend.live.query(pk, min(wanted), max(wanted) + "~")}
-    for sk, row in wanted.items():
+    for row in rows:
+        sk = iso_seconds(row.period_start)
         live = found.get(sk, LiveItem(pk, sk, live_from=level.live_from))
+        if sk not in found and not covers(live, dataset, level):
+            continue
         if live.stale_at is not None or live.live_from != level.live_from:
             continue
         report.compared += 1
@@ -220,16 +239,19 @@ def _compare(backend: Backend, dataset: Dataset, group: str, level: Level, rows:
             report.different.append(Seen(pk, sk, live.version))
 
 
-def _compare_latest(backend: Backend, dataset: Dataset, group: str, records: Mapping[int, Values], report: Report) -> None:
-    """Note the latest item where the raw rows just read, by their time, have a later one, or another one at its time."""
-    if not records:
-        return
-    key, last = latest_key(dataset.name, group), max(records)
-    item = backend.live.get(key) or {"version": 0, "valid_time": ""}
+def _compare_latest(
+    dataset: Dataset, group: str, item: Item | None, records: Mapping[int, Values], days: Sequence[int], report: Report
+) -> None:
+    """Note the latest item where the raw rows just read have a later one, or another one at its time, or none there.
+
+    `records` by their time, those of the last month that has any; `days` (since 1970) are all that were read.
+    """
+    key, last = latest_key(dataset.name, group), max(records, default=-(2**63))
+    item = item or {"version": 0, "valid_time": ""}
     if "stale_at" in item:
         return
     at = to_micros(from_iso(item["valid_time"])) if item["valid_time"] else -(2**63)
-    gone = at not in records and at // DAY in {other // DAY for other in records}
+    gone = at not in records and at // DAY in days
     if at < last or gone or (at in records and not _agree(item["fields"], records[at])):
         report.different.append(Seen(*key, int(item["version"])))
 

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 def run(
     event: dict[str, Any],
-    process: Callable[[list[Change]], str | None],
+    process: Callable[..., str | None],
     configs: Configs,
     objects: Objects,
 ) -> dict[str, Any]:
@@ -41,9 +41,10 @@ def run(
         if record["dynamodb"]["SequenceNumber"] in foreign:
             poison.append(from_stream(record, "nobody has configured the dataset of the item's key"))
     write(objects, STREAM, poison)
-    failed = [change.sequence for change in batch.changes if change.dataset in damaged]
-    first = process([change for change in batch.changes if change.dataset in known])
-    lowest = min([*failed, *([] if first is None else [first])], key=int, default=None)
+    held = [change for change in batch.changes if change.dataset in damaged]
+    own = [change for change in batch.changes if change.dataset in known]
+    first = process(own, held) if held else process(own)
+    lowest = min([*(change.sequence for change in held), *([] if first is None else [first])], key=int, default=None)
     return {"batchItemFailures": [] if lowest is None else [{"itemIdentifier": lowest}]}
 
 

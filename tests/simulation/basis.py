@@ -39,7 +39,7 @@ class Basis:
         self.minutes = r.sample(MINUTES, r.choice((1, 2, 3, 4)))
         self.days = r.choice(theme.days)
         self.sent: list[tuple[str, list[Record]]] = []
-        self.down: dict[int, Any] = {}
+        self.down: set[tuple[str, int | None]] = set()  # (function, shard): not read any more; None is all shards
         self.writers = [self.stage.writer_process() for _ in range(2)]
         names, keeps = ", ".join(level.name for level in config.levels), f"{config.revisions}; buffer {config.buffer_ttl_hours} h"
         self.sim.say(f"{names}; fields {', '.join(config.fields)}; shown {', '.join(shown) or 'all'}; {keeps}")
@@ -53,6 +53,10 @@ class Basis:
         seen["windows"] = len(stage.catalog.windows())
         seen["histories"] = 1
         return seen
+
+    def is_down(self, name: str, shard: int) -> bool:
+        """Whether a stream function is not called for a shard."""
+        return (name, shard) in self.down or (name, None) in self.down
 
     # actors -------------------------------------------------------------------------------------------------------------
 

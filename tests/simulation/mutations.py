@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from tesseract.processing import aggregates, aggregator, batches, changes, extremes, live, outage, raw_rows, repair
+from tesseract.processing import aggregator, batches, changes, extremes, live, mismatches, outage, raw_rows, repair
 from tesseract.processing.aggregates import AggregateProcessor
 from tesseract.processing.aggregator import identity, merge, shift
 from tesseract.processing.latest import LatestProcessor
@@ -18,7 +18,7 @@ from tests.simulation.faults import fault
 # the stream: watermarks, conditions, answers ----------------------------------------------------------------------------
 
 
-@fault("twice")
+@fault("twice", 44)
 def no_condition() -> list[Any]:
     """An item is written whatever somebody else has written since it was read."""
 
@@ -47,13 +47,13 @@ def below_the_watermark() -> list[Any]:
     return [patch.object(live._Draft, "__init__", forgetful)]
 
 
-@fault("", 60)
+@fault("", 65)
 def acknowledged_in_part() -> list[Any]:
     """A batch is acknowledged whatever of it was written."""
     process = AggregateProcessor.process
 
-    def all_of_it(self: AggregateProcessor, batch: Any) -> None:
-        process(self, batch)
+    def all_of_it(self: AggregateProcessor, *batch: Any) -> None:
+        process(self, *batch)
 
     return [patch.object(AggregateProcessor, "process", all_of_it)]
 
@@ -63,7 +63,7 @@ def carried_on() -> list[Any]:
     """After a failure the changes behind it are applied, one by one; the lowest that failed is answered."""
     process = AggregateProcessor.process
 
-    def one_by_one(self: AggregateProcessor, batch: Any) -> str | None:
+    def one_by_one(self: AggregateProcessor, batch: Any, *_: Any) -> str | None:
         failed = [process(self, [change]) for change in batch]
         return min((number for number in failed if number is not None), key=int, default=None)
 
@@ -97,7 +97,7 @@ def no_retraction() -> list[Any]:
     ]
 
 
-@fault()
+@fault("", 16)
 def extremes_kept() -> list[Any]:
     """An extreme that is taken out is not looked up again."""
     retracted = aggregator.retracted
@@ -112,7 +112,7 @@ def extremes_kept() -> list[Any]:
     return [patch.object(aggregator, "retracted", kept)]
 
 
-@fault()
+@fault("", 18)
 def look_up_believed() -> list[Any]:
     """What a look-up found is taken, though raw items were ahead of the stream."""
     return [patch.object(extremes, "same_sums", lambda *_: True)]
@@ -121,7 +121,7 @@ def look_up_believed() -> list[Any]:
 # completeness -----------------------------------------------------------------------------------------------------------
 
 
-@fault("old")
+@fault("old", 77)
 def safe_until_ignored() -> list[Any]:
     """An insert is folded even when a copy of the record may have expired."""
     begin = live._Draft.__init__
@@ -133,27 +133,34 @@ def safe_until_ignored() -> list[Any]:
     return [patch.object(live._Draft, "__init__", careless)]
 
 
-@fault("config")
+@fault("config", 12)
 def live_from_ignored() -> list[Any]:
     """A level that is added later takes periods that began before."""
     return [patch.object(live, "covers", lambda *_: True)]
 
 
-@fault("old")
+@fault("old", 132)
 def archive_not_asked() -> list[Any]:
     """A first insert into an old period is folded, whatever the archive has of it."""
     return [patch.object(AggregateProcessor, "_archived", lambda *_: False)]
 
 
-@fault("outage", 70)
+@fault("outage", 93)
 def outage_ignored() -> list[Any]:
     """No outage is ever declared."""
-    nothing = lambda *_: None
-    return [
-        patch.object(aggregates, "declare", nothing),
-        patch("tesseract.processing.latest.declare", nothing),
-        patch.object(outage, "declare", nothing),
-    ]
+    return [patch.object(outage.Watch, "begin", lambda *_: False)]
+
+
+@fault("outage", 180)
+def silence_ignored() -> list[Any]:
+    """A function that was not called for more than a day takes it that nothing was lost."""
+    return [patch.object(outage.Watch, "_silent_since", lambda *_: None)]
+
+
+@fault("outage", 184)
+def not_compared() -> list[Any]:
+    """Live items are not compared with raw rows when a window closes."""
+    return [patch.object(mismatches, "note", lambda *_: None)]
 
 
 @fault()
@@ -181,7 +188,7 @@ def stale_at_ignored() -> list[Any]:
     return [patch.object(Repairer, "_is_due", soon)]
 
 
-@fault("repair")
+@fault("repair", 4)
 def no_repaired_through() -> list[Any]:
     """A repaired item does not say what it holds."""
     write = repair.replace
@@ -192,20 +199,20 @@ def no_repaired_through() -> list[Any]:
     return [patch.object(repair, "replace", unsaid)]
 
 
-@fault("repair", 40)
+@fault("repair", 44)
 def no_band() -> list[Any]:
     """Creation times are believed to the second, and all clocks agree."""
     return [patch.object(live, "DELTA", 0)]
 
 
-@fault("repair")
+@fault("repair", 6)
 def repaired_from_the_present() -> list[Any]:
     """A repair takes rows of windows that end after its own."""
     read = raw_rows.read
     return [patch.object(raw_rows, "as_of", lambda manifest, _: manifest), patch.object(raw_rows, "read", lambda *a, **_: read(*a))]
 
 
-@fault("old", 70)
+@fault("old", 106)
 def entry_after_the_mark() -> list[Any]:
     """An item is marked first, and put on the worklist behind that."""
 
@@ -232,10 +239,10 @@ def entry_after_the_mark() -> list[Any]:
 
     process = AggregateProcessor.process
 
-    def processed(self: AggregateProcessor, batch: Any) -> str | None:
+    def processed(self: AggregateProcessor, *batch: Any) -> str | None:
         real, self._live = self._live, Late(self._live)
         try:
-            return process(self, batch)
+            return process(self, *batch)
         finally:
             self._live = real
 
@@ -245,7 +252,7 @@ def entry_after_the_mark() -> list[Any]:
 # latest values ----------------------------------------------------------------------------------------------------------
 
 
-@fault("latest")
+@fault("latest", 100)
 def no_second_look() -> list[Any]:
     """A value that was looked up is not looked at again after it is written."""
     write, look_up = LatestProcessor._write, LatestProcessor._look_up
@@ -262,7 +269,7 @@ def no_second_look() -> list[Any]:
     return [patch.object(LatestProcessor, "_write", wrote), patch.object(LatestProcessor, "_look_up", looked)]
 
 
-@fault("latest", 118)
+@fault("latest", 8)
 def latest_without_condition() -> list[Any]:
     """Batches of two shards overwrite each other's latest value."""
     from tesseract.processing import latest

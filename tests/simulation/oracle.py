@@ -33,6 +33,7 @@ class Entry:
     shard: int
     spoilt: bool = False  # its image in the stream cannot be read
     done: dict[str, bool] = field(default_factory=lambda: {"aggregates": False, "latest": False})
+    told: dict[str, bool] = field(default_factory=dict)  # whether a function that lost it must have noticed
 
     def __str__(self) -> str:
         what = "deleted" if self.deleted else " ".join(f"{n}={v}" for n, v in sorted(self.fields.items())) or "nulls"

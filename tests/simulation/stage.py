@@ -19,7 +19,7 @@ from tesseract.processing.windows import Settings
 from tesseract.storage.base import Backend
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.exports import Export
-from tesseract.storage.keys import is_history, split_raw_key
+from tesseract.storage.keys import OUTAGE_PK, is_history, split_raw_key
 from tesseract.storage.memory import MemoryObjects, MemoryTable
 from tesseract.store import Store
 from tesseract.utils.time_utils import to_micros
@@ -72,6 +72,20 @@ class LiveTable(MemoryTable):
         self.stage.sim.say("live item gone:", *key)
 
 
+class CatalogTable(MemoryTable):
+    """The catalog: the checks are told of every outage that is declared."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__("catalog")
+        self.stage = stage
+
+    def put(self, item: Any, condition: Any = None, until: datetime | None = None) -> None:
+        super().put(item, condition)
+        if item["pk"] == item["sk"] == OUTAGE_PK:
+            self.stage.sim.say("OUTAGE", item["start"], "to", item["end"])
+            self.stage.checks.declared(int(item["start"]), int(item["end"]))
+
+
 class SlowExports(MemoryExports):
     """Exports that take a while."""
 
@@ -100,7 +114,7 @@ class Stage:
         self.oracle = Oracle(dataset.by_ref_time)
         self.checks = Checks(self)
         self.raw, self.live = RawTable(self), LiveTable(self)
-        self.store = Backend(self.raw, self.live, MemoryTable("catalog"), MemoryObjects())
+        self.store = Backend(self.raw, self.live, CatalogTable(self), MemoryObjects())
         self.tapped = Backend(
             *(TapTable(t, sim) for t in (self.raw, self.live, self.store.catalog)), TapObjects(self.store.objects, sim)
         )

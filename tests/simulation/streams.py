@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tesseract.utils.time_utils import to_micros
 from tests.simulation.basis import Basis
 from tests.simulation.scheduler import Actor, Violation
 from tests.simulation.themes import LIMIT
@@ -18,7 +19,7 @@ class Streams(Basis):
         """An invocation of a stream function on a shard that has something for it."""
         r = self.sim.r
         name = "latest" if r.random() < self.theme.latest else "aggregates"
-        shards = [shard for shard in range(len(self.stage.raw.shards)) if shard not in self.down]
+        shards = [shard for shard in range(len(self.stage.raw.shards)) if not self.is_down(name, shard)]
         r.shuffle(shards)
         for shard in shards:
             if r.random() < 0.1:
@@ -30,9 +31,10 @@ class Streams(Basis):
 
     def _take(self, name: str, shard: int) -> Actor | None:
         mapping = self.stage.mappings[name]
-        invocation = mapping.take(shard, hurry=True)
+        invocation = None if self.is_down(name, shard) else mapping.take(shard, hurry=True)
         if invocation is None:
             return None
+        self.stage.checks.called(name)
         entries = [
             e for record in invocation.event["Records"] for e in self.stage.writes.get(record["dynamodb"]["SequenceNumber"], ())
         ]
@@ -53,6 +55,7 @@ class Streams(Basis):
 
     def _answered(self, name: str, invocation: Invocation, answer: Any, error: BaseException | None) -> None:
         self._sane(error)
+        self.stage.checks.last_active[name] = to_micros(self.sim.now)
         mapping = self.stage.mappings[name]
         if error is not None:
             self.sim.say(name, "fails:", repr(error))
@@ -69,6 +72,8 @@ class Streams(Basis):
                 for entry in self.stage.writes.get(number, ()):
                     entry.done[name] = True
         mapping.settle(invocation, answer)
+        if name == "latest" and not any(a.kind == "stream" and a.task[0] == name for a in self.sim.actors):  # type: ignore[attr-defined]
+            self.stage.checks.latest_through()
 
     def _redeliver(self, name: str, shard: int) -> None:
         """Records come again: an invocation under way is left alone, and may still go on."""
@@ -102,13 +107,13 @@ class Streams(Basis):
             shards = range(len(self.stage.raw.shards)) if shard is None else [shard]
             if shard is not None and self.stage.raw.shards[shard].parent is not None:
                 shards = list(range(shard + 1))
-            taken = [self._take(name, place) for place in shards if place not in self.down]
+            taken = [self._take(name, place) for place in shards]
             if not any(taken):
                 return
         raise Violation(f"stuck: the function {name} never gets through")
 
     def rare_stream(self) -> None:
-        """A shard splits, the stream begins anew, or a shard is not read for a long time."""
+        """A shard splits, the stream begins anew, or a shard or a whole function stands still for a long time."""
         r = self.sim.r
         raw = self.stage.raw
         if not self.rare:
@@ -131,10 +136,11 @@ class Streams(Basis):
     def _outage(self) -> None:
         raw = self.stage.raw
         if self.down:
-            for place in list(self.down):
-                self.sim.say("shard", place, "is read again")
-                del self.down[place]
+            self.sim.say("all shards are read again")
+            self.down.clear()
             return
-        place = self.sim.r.choice([place for place, shard in enumerate(raw.shards) if not shard.closed])
-        self.down[place] = self.sim.now
-        self.sim.say("shard", place, "is not read any more")
+        r = self.sim.r
+        place = r.choice((None, r.choice([place for place, shard in enumerate(raw.shards) if not shard.closed])))
+        names = r.choice((("aggregates",), ("latest",), ("aggregates", "latest")))
+        self.down |= {(name, place) for name in names}
+        self.sim.say("stopped:", *names, "of all shards" if place is None else f"of shard {place}")

@@ -251,3 +251,29 @@ def test_a_query_sees_a_correction_of_any_age_at_once() -> None:
     s.drained()
     table = s.stage.reader.query(NAME, "A", level="daily").to_pylist()
     assert [row["d_sum"] for row in table] == [5]
+
+
+def test_a_function_that_was_not_called_from_the_beginning_tells_when_it_is() -> None:
+    s = Script("daily")
+    s.put(FIVE, 1)
+    s.at(HOUR)
+    s.window()
+    s.at(30 * HOUR)
+    s.put(FIVE + MINUTE, 2)
+    s.drained()  # nobody will ever deliver the first
+    assert s.rows("daily", FIVE) is None
+    s.settle()
+    assert s.rows("daily", FIVE) == 2
+
+
+def test_the_delete_of_a_days_only_record_is_lost() -> None:
+    s = Script()
+    s.put(FIVE - DAY, 1)
+    s.put(FIVE, 2)
+    s.drained()
+    s.put(FIVE, None)
+    s.down = {(name, s.stage.raw.shard_of(f"{NAME}#A#{FIVE:%Y-%m-%d}")) for name in s.stage.mappings}
+    s.at(30 * HOUR)
+    s.put(FIVE - DAY + MINUTE, 3)
+    s.drained()  # the other shard
+    s.settle()
