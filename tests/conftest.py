@@ -30,3 +30,11 @@ def credentials(monkeypatch) -> None:
     """Keys for an emulator, where the shell has none of its own."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no worker is left with one of them at the end."""
+    long = ("e2e", "simulation")
+    items.sort(
+        key=lambda item: next((place for place, name in enumerate(long) if f"tests/{name}/" in item.path.as_posix()), len(long))
+    )

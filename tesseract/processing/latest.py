@@ -120,7 +120,10 @@ class LatestProcessor:
                 reading = self._look_up(dataset, group, at)
             elif own is not None:
                 at = own.valid_time
-                reading = self._unless_archived(dataset, group, own) if dataset.by_ref_time else own
+                if item is not None and at <= item.get("until", ""):  # others have looked beyond it: it may have been deleted since
+                    reading = self._look_up(dataset, group, at)
+                else:
+                    reading = self._unless_archived(dataset, group, own) if dataset.by_ref_time else own
             elif item is not None and item["valid_time"] in want.seen:
                 # a change at the very time that the item holds may be an older one that comes again: raw knows better
                 at = item["valid_time"]
@@ -186,6 +189,8 @@ class LatestProcessor:
         else:
             item |= {"valid_time": reading.valid_time, "fields": reading.fields}
             item |= {"ref_time": reading.ref_time} if reading.ref_time else {}
+        until = max(at, old.get("until", "") if old else "")  # a process that was given up may still bring what was deleted
+        item |= {"until": until} if until > item["valid_time"] else {}
         try:
             # batches of two shards meet in one group: both read version n, only one writes n+1, the other looks again
             self._live.put(item, Absent() if old is None else Is("version", version))

@@ -153,6 +153,37 @@ def test_changes_that_are_held_back_until_they_are_lost_are_an_outage() -> None:
     assert [item["fields"]["i"]["sum"] for item in items(world)] == [13, 13]
 
 
+def test_a_process_that_was_given_up_does_not_bring_back_a_latest_value_that_was_deleted_meanwhile() -> None:
+    world = World(plant("hourly", "daily"))
+    world.put("A", AT, {"i": 1})
+    world.drain()
+    world.put("A", AT + MINUTE, {"i": 2})
+    live, put, dead = world.backend.live, world.backend.live.put, RuntimeError("its memory is gone")
+    mapping = world.mappings[1]
+
+    def overtaken(item: Item, condition: Condition | None = None, until: datetime | None = None) -> None:
+        live.put = put  # type: ignore[method-assign]
+        mapping.time_out(given_up)
+        mapping.drain()  # Lambda tries again
+        world.put("A", AT + MINUTE, deleted=True)
+        mapping.drain()
+        live.put = last  # type: ignore[method-assign]
+        put(item, condition, until)
+
+    def last(item: Item, condition: Condition | None = None, until: datetime | None = None) -> None:
+        live.put = put  # type: ignore[method-assign]
+        put(item, condition, until)
+        raise dead
+
+    given_up = mapping.take(0, hurry=True) or mapping.take(1, hurry=True)
+    assert given_up is not None
+    live.put = overtaken  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="its memory is gone"):
+        mapping.handler(given_up.event)
+    mapping.drain()
+    assert live.get(latest_key("weather", "A"))["fields"] == {"i": 1}
+
+
 def test_a_batch_reads_the_catalog_once() -> None:
     world = World(plant("hourly", "daily"))
     world.put("A", AT, {"i": 1})
