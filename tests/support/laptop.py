@@ -33,7 +33,7 @@ class Demo:
         self.folder = folder
         command = [sys.executable, "examples/demo.py"]
         self.run = subprocess.run(
-            command, cwd=ROOT, env=clean_environment(folder, KEEP="1"), capture_output=True, text=True, timeout=540, check=False
+            command, cwd=ROOT, env=clean_environment(folder, KEEP="1"), capture_output=True, text=True, timeout=900, check=False
         )
 
     def cli(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
