@@ -131,9 +131,9 @@ class Clients(Basis):
         def ended(result: Any, error: BaseException | None) -> None:
             self._sane(error)
             newest = self.stage.newest
-            # a reader's configuration may be a minute old: a level that went and came back is the old one to it
-            lives = {level.live_from if level else None for level in (*known, newest.level(what))}
-            if error is None and version == newest.version and len(lives) == 1:
+            # a reader's configuration may be a minute old: a level or a field that went and came back is the old one to it
+            old, new = [level and (level.live_from, level.since) for level in (known[0] if known else None, newest.level(what))]
+            if error is None and version == newest.version and old == new:
                 judge(result, begun, done, False)
 
         self.sim.spawn("query", ask, 5 * MINUTE, ended, name=f"query-{what}")

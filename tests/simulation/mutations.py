@@ -252,7 +252,7 @@ def entry_after_the_mark() -> list[Any]:
 # latest values ----------------------------------------------------------------------------------------------------------
 
 
-@fault("latest", 100)
+@fault("latest", 19)
 def no_second_look() -> list[Any]:
     """A value that was looked up is not looked at again after it is written."""
     write, look_up = LatestProcessor._write, LatestProcessor._look_up
@@ -269,7 +269,7 @@ def no_second_look() -> list[Any]:
     return [patch.object(LatestProcessor, "_write", wrote), patch.object(LatestProcessor, "_look_up", looked)]
 
 
-@fault("latest", 8)
+@fault("latest", 42)
 def latest_without_condition() -> list[Any]:
     """Batches of two shards overwrite each other's latest value."""
     from tesseract.processing import latest

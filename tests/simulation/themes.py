@@ -72,7 +72,12 @@ class Theme:
 THEMES = {
     "mixed": Theme({}),
     "twice": Theme({"invoke": 2, "time_out": 4, "stall": 2, "timer": 0.3, "advance": 0.3}, (SHORT,), ((0,), (-2, -4), (-4,))),
-    "latest": Theme({"invoke": 2, "time_out": 2, "timer": 0.3, "advance": 0.3}, (SHORT,), ((0, -1), (-1, -2, -3)), latest=0.95),
+    "latest": Theme(
+        {"invoke": 2, "time_out": 2, "delete": 2, "stall": 2, "timer": 0.3, "advance": 0.3},
+        (SHORT,),
+        ((0, -1), (-1, -2, -3)),
+        latest=0.95,
+    ),
     "old": Theme({"advance": 2, "expire": 3}, (LONG,), ((0, -1), (-1, -3), (-4,)), (24,), again=0.7),
     "repair": Theme({"rebuild": 8, "timer": 3, "stall": 2}, (SHORT, PACES[1]), ((0, -1), (-2, -4), (-400,))),
     "worklist": Theme(
