@@ -56,7 +56,8 @@ class RawImage(msgspec.Struct, frozen=True):
 class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
     """One immutable Parquet file as its manifest knows it. Times are µs since 1970; [start, end) is its tier period.
 
-    `window_end` is the end of the export window that the rows came with, the latest one for a merged segment.
+    `window_end` is the end of the export window that the rows came with, the latest one for a merged segment. `groups` is there
+    in a partition that several groups share: group → (first, last) valid time of its rows.
     """
 
     key: str
@@ -71,6 +72,7 @@ class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
     footer_offset: int
     footer_length: int
     sha256: str
+    groups: dict[str, tuple[int, int]] = {}
 
     @property
     def period(self) -> Period:
@@ -86,7 +88,10 @@ class Applied(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """The live segments of one partition (dataset, level, group) at one version. Version 0 is the empty one before the first."""
+    """The live segments of one partition (dataset, level, group) at one version. Version 0 is the empty one before the first.
+
+    `group` is the partition's name: the group itself, or the bucket that the group shares with others (`keys.partition_name`).
+    """
 
     dataset: str
     level: str
@@ -97,6 +102,15 @@ class Manifest(msgspec.Struct, frozen=True):
     closed_through: int = 0
     committed_at: int = 0
     operation: str = ""
+
+
+def of_group(manifest: Manifest, group: str) -> Manifest:
+    """What a manifest has of one group: of a bucket, the segments that hold rows of the group, with its own first and last."""
+    if manifest.group == group:
+        return manifest
+    own = [(segment, segment.groups[group]) for segment in manifest.segments if group in segment.groups]
+    segments = tuple(msgspec.structs.replace(segment, first=first, last=last) for segment, (first, last) in own)
+    return msgspec.structs.replace(manifest, group=group, segments=segments)
 
 
 WindowState = Literal["exporting", "collecting", "closed"]

@@ -83,7 +83,7 @@ def catalog(dataset: Dataset, group: OneGroup = None, form: Format = None, outpu
     """What the archive holds of a dataset: per group, level and tier its files, rows and bytes."""
     from tesseract.cli.output import choose, write_rows
     from tesseract.query.catalog import group_key, group_name
-    from tesseract.storage.keys import level_partition
+    from tesseract.storage.keys import level_partition, partition_name
 
     form = choose(form, output)
     store = open_store(stage)
@@ -91,7 +91,7 @@ def catalog(dataset: Dataset, group: OneGroup = None, form: Format = None, outpu
     partitions = [("raw", "raw"), *((level.name, level_partition(level)) for level in config.levels)]
     rows: list[dict[str, object]] = []
     for level, partition in partitions:
-        keys = store.catalog.groups(dataset, partition) if group is None else [group_key(config, group)]
+        keys = store.catalog.partitions(config, partition) if group is None else [partition_name(config, group_key(config, group))]
         for key in keys:
             manifest = store.catalog.manifest(dataset, partition, key)
             for tier in config.ladder:

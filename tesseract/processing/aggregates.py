@@ -102,7 +102,7 @@ class AggregateProcessor:
     def _archived(self, dataset: Dataset, group: str, manifests: dict[str, Manifest], period: Period) -> bool:
         """Whether a segment of the group has rows within a period; one read of the manifest a batch and group."""
         if group not in manifests:
-            manifests[group] = self._catalog.manifest(dataset.name, "raw", group)
+            manifests[group] = self._catalog.manifest_of(dataset, "raw", group)
         start, end = to_micros(period.start), to_micros(period.end)
         return any(segment.first < end and segment.last >= start for segment in manifests[group].segments)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
 
 import pyarrow as pa
 
@@ -21,7 +22,7 @@ from tesseract.processing.segments import RAW, REVISIONS, VALID_TIME, Partition,
 from tesseract.processing.touched import HOUR, Touched
 from tesseract.storage.base import Objects
 from tesseract.storage.catalog import Catalog
-from tesseract.storage.columns import WRITE_TIME, RawRow, raw_table
+from tesseract.storage.columns import WRITE_TIME, RawRow, raw_table, unify
 from tesseract.storage.exports import export_id
 from tesseract.storage.keys import touched_object
 from tesseract.storage.newest import newest
@@ -43,9 +44,10 @@ class Done:
 
 @dataclass
 class _Gathered:
-    """Rows of one partition on their way to columns."""
+    """Rows of one group on their way to columns."""
 
     partition: Partition
+    group: str
     rows: list[RawRow] = field(default_factory=list)
     tables: list[pa.Table] = field(default_factory=list)
 
@@ -56,14 +58,13 @@ class _Gathered:
 
     def flush(self) -> None:
         if self.rows:
-            self.tables.append(raw_table(self.partition.dataset, self.partition.group, self.rows))
+            self.tables.append(raw_table(self.partition.dataset, self.group, self.rows))
             self.rows = []
 
     def table(self) -> pa.Table:
         """All rows, sorted by key."""
         self.flush()
-        table, _ = newest(self.tables, self.partition.order)
-        return table
+        return pa.concat_tables(unify(self.tables))
 
 
 def run(catalog: Catalog, objects: Objects, task: Task, now: datetime) -> Done:
@@ -78,17 +79,23 @@ def run(catalog: Catalog, objects: Objects, task: Task, now: datetime) -> Done:
     if export_id(window.export_arn) != task.export:
         return Done("superseded")
     partitions = _gather(catalog, _lines(objects, task))
-    commits, hours, last = 0, {}, 0
-    for gathered in partitions:
-        table, partition = gathered.table(), gathered.partition
-        if partition.level == RAW:  # a revision kept concerns no aggregate
-            hours[partition.dataset.name, partition.group] = {time // HOUR for time in micros(table, VALID_TIME)}
-            last = max(last, *micros(table, WRITE_TIME))
+    commits, count, rows, last = 0, 0, 0, 0
+    hours: Touched = {}
+    for partition, together in groupby(partitions, lambda gathered: gathered.partition):
+        tables = []
+        for gathered in together:
+            table = gathered.table()
+            if partition.level == RAW:  # a revision kept concerns no aggregate
+                hours[partition.dataset.name, gathered.group] = {time // HOUR for time in micros(table, VALID_TIME)}
+                last = max(last, *micros(table, WRITE_TIME))
+            tables.append(table)
+        rows += sum(map(len, tables))
+        count += 1
+        table, _ = newest(tables, partition.order)
         commits += _commit(catalog, objects, partition, table, task, window, now)
     _note(objects, task, hours)
-    rows = sum(sum(map(len, gathered.tables)) for gathered in partitions)
     catalog.finish_file(window.id, task.export, task.file, rows, last)
-    return Done("committed", rows, len(partitions), commits, close_if_done(catalog, window.id, now))
+    return Done("committed", rows, count, commits, close_if_done(catalog, window.id, now))
 
 
 def _lines(objects: Objects, task: Task) -> Iterator[Line]:
@@ -106,9 +113,11 @@ def _gather(catalog: Catalog, lines: Iterable[Line]) -> list[_Gathered]:
         if gathered is None:
             if dataset not in datasets:
                 datasets[dataset] = _dataset(catalog, dataset)
-            gathered = partitions[dataset, group, level] = _Gathered(Partition(datasets[dataset], level, group))
+            gathered = partitions[dataset, group, level] = _Gathered(Partition.of(datasets[dataset], level, group), group)
         gathered.add(row)
-    return [partitions[name] for name in sorted(partitions)]
+    return sorted(
+        partitions.values(), key=lambda found: (found.partition.dataset.name, found.partition.level, found.partition.name)
+    )
 
 
 def _dataset(catalog: Catalog, name: str) -> Dataset:

@@ -217,7 +217,7 @@ def _again(stage: Stage, group: str, key: Key, level: Level) -> Look:
 
 
 def _rows(stage: Stage, group: str, days: Sequence[int]) -> Records:
-    manifest = stage.catalog.manifest(stage.dataset.name, RAW, group)
+    manifest = stage.catalog.manifest_of(stage.dataset, RAW, group)
     return raw_rows.read(stage.backend, manifest, stage.dataset, days)
 
 

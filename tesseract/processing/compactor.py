@@ -135,8 +135,8 @@ def compact(
         levels = dict.fromkeys((RAW, REVISIONS) if dataset.by_ref_time else (RAW,), progress.archived_through)
         levels |= {level_partition(level): progress.snapshot_through for level in dataset.levels}
         for level, through in levels.items():
-            for group in catalog.groups(dataset.name, level):
-                for merged in compact_partition(catalog, objects, Partition(dataset, level, group), now, through):
+            for name in catalog.partitions(dataset, level):
+                for merged in compact_partition(catalog, objects, Partition(dataset, level, name), now, through):
                     say(merged)
                     done.append(merged)
     return done
@@ -146,7 +146,7 @@ def compact_partition(catalog: Catalog, objects: Objects, partition: Partition, 
     """The merges of one partition, until none is due; one that lost a race is left to the next run."""
     given_up: set[tuple[str, ...]] = set()
     while True:
-        manifest = catalog.manifest(partition.dataset.name, partition.level, partition.group)
+        manifest = catalog.manifest(partition.dataset.name, partition.level, partition.name)
         merges = plan(manifest, partition.dataset.ladder, now, through)
         due = [merge for merge in merges if tuple(segment.key for segment in merge.inputs) not in given_up]
         if not due:
@@ -178,7 +178,7 @@ def execute(
             return None
         return swapped(stored, inputs, output, through, f"compact {merge.label}")
 
-    committed = catalog.commit(partition.dataset.name, partition.level, partition.group, change, now)
+    committed = catalog.commit(partition.dataset.name, partition.level, partition.name, change, now)
     return None if committed is None else Merged(partition, merge, len(table), len(purged))
 
 

@@ -175,7 +175,7 @@ class LatestProcessor:
         if at > self._clock() - dataset.shortest_ttl:
             return found  # nothing of that time, or later, can have expired
         # read after the buffer: what had gone from there by then is here
-        segments = self._catalog.manifest(dataset.name, "raw", group).segments
+        segments = self._catalog.manifest_of(dataset, "raw", group).segments
         newer = to_micros(at) + (0 if dataset.by_ref_time else 1)
         return None if any(segment.last >= newer for segment in segments) else found
 

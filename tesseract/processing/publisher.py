@@ -82,8 +82,8 @@ def _document(catalog: Catalog, dataset: Dataset, progress: Progress, now: datet
 
 def _partitions(catalog: Catalog, dataset: Dataset) -> Iterator[tuple[str, str, tuple[Segment, ...]]]:
     for level in (RAW, *((REVISIONS,) if dataset.by_ref_time else ()), *map(level_partition, dataset.levels)):
-        for group in catalog.groups(dataset.name, level):
-            yield level, group, catalog.manifest(dataset.name, level, group).segments
+        for name in catalog.partitions(dataset, level):
+            yield level, name, catalog.manifest(dataset.name, level, name).segments
 
 
 def _sizes(segments: Iterable[tuple[str, Segment]]) -> list[TierSize]:

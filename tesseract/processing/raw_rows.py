@@ -20,7 +20,7 @@ from tesseract.storage.base import Backend
 from tesseract.storage.columns import DELETED, WRITE_TIME, raw_table
 from tesseract.storage.conform import conform, conform_values, declared_kinds
 from tesseract.storage.items import records_of
-from tesseract.storage.keys import HISTORY, raw_pk
+from tesseract.storage.keys import HISTORY, group_values, raw_pk
 from tesseract.storage.newest import current, newest
 from tesseract.storage.revisions import REF_TIME
 from tesseract.utils.time_utils import from_micros, iso_day, iso_micros
@@ -40,7 +40,7 @@ def read(
     """
     with ThreadPoolExecutor(THREADS) as pool:
         segments = _overlapping(manifest, days)
-        tables = list(pool.map(lambda segment: _segment(backend, dataset, segment, days), segments))
+        tables = list(pool.map(lambda segment: _segment(backend, dataset, manifest.group, segment, days), segments))
         buffers = list(pool.map(lambda day: _day(backend, dataset, manifest.group, day), days if buffer else ()))
     kinds = declared_kinds(dataset.fields, raw_table(dataset, manifest.group, []).schema)
     held = [record for found in buffers for record in found]
@@ -70,7 +70,8 @@ def last_visible(backend: Backend, manifest: Manifest, dataset: Dataset) -> Reco
         left.difference_update(month)
         segments = _overlapping(manifest, month)
         start, end = from_micros(month[0] * DAY), from_micros((month[-1] + 1) * DAY)
-        tables = [parquet_writer.read(backend.objects, segment, VALID_TIME, start, end) for segment in segments]
+        own = group_values(dataset, manifest.group)
+        tables = [parquet_writer.read(backend.objects, segment, VALID_TIME, start, end, None, own) for segment in segments]
         table, _ = newest([conform(table, kinds) for table in tables], current(dataset))
         table = table.filter(pc.invert(table[DELETED]))
         if len(table):
@@ -114,12 +115,12 @@ def _overlapping(manifest: Manifest, days: Sequence[int]) -> list[Segment]:
     return sorted(found, key=lambda segment: (segment.window_end, segment.key))
 
 
-def _segment(backend: Backend, dataset: Dataset, segment: Segment, days: Sequence[int]) -> pa.Table:
+def _segment(backend: Backend, dataset: Dataset, group: str, segment: Segment, days: Sequence[int]) -> pa.Table:
     columns = None
     if dataset.fields and dataset.unknown_fields != "keep":
         columns = [VALID_TIME, REF_TIME, WRITE_TIME, DELETED, *(name for name, field in dataset.fields.items() if field.numeric)]
     start, end = from_micros(days[0] * DAY), from_micros((days[-1] + 1) * DAY)
-    return parquet_writer.read(backend.objects, segment, VALID_TIME, start, end, columns)
+    return parquet_writer.read(backend.objects, segment, VALID_TIME, start, end, columns, group_values(dataset, group))
 
 
 def _values(table: pa.Table) -> Iterator[tuple[int, Values]]:

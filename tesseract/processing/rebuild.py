@@ -24,7 +24,7 @@ from tesseract.processing.segments import DAY, PERIOD_START, RAW, micros
 from tesseract.storage import parquet_writer
 from tesseract.storage.base import Backend, Key, Table
 from tesseract.storage.catalog import Catalog
-from tesseract.storage.keys import level_partition, live_pk, split_live_key, worklist_key
+from tesseract.storage.keys import group_values, level_partition, live_pk, split_live_key, worklist_key
 from tesseract.utils.time_utils import EPOCH, MAX_TIME, MICROSECOND, from_iso, from_micros, iso_seconds, to_micros
 
 PARALLEL = 16
@@ -102,7 +102,7 @@ def run(
     """
     done = Marks({level.name: [] for level in levels})
     with ThreadPoolExecutor(PARALLEL) as pool:
-        for piece in pieces(span, catalog.manifest(dataset.name, RAW, group)):
+        for piece in pieces(span, catalog.manifest_of(dataset, RAW, group)):
             kept = {level.name: set(stored(backend, catalog, dataset, group, level, piece)) for level in levels}
             wanted = plan(kept, times(whole_days(piece)), piece)
             for level in levels:
@@ -122,9 +122,10 @@ def stored(backend: Backend, catalog: Catalog, dataset: Dataset, group: str, lev
     high = None if span.end == LAST else iso_seconds(from_micros(days.end))
     for item in backend.live.query(live_pk(dataset.name, group, level.name), low, high):
         yield to_micros(from_iso(item["sk"]))
-    for segment in catalog.manifest(dataset.name, level_partition(level), group).segments:
+    for segment in catalog.manifest_of(dataset, level_partition(level), group).segments:
         if segment.first < days.end and segment.last >= days.start:
-            table = parquet_writer.read(backend.objects, segment, PERIOD_START, None, None, [PERIOD_START, "rows"])
+            own = group_values(dataset, group)
+            table = parquet_writer.read(backend.objects, segment, PERIOD_START, None, None, [PERIOD_START, "rows"], own)
             yield from micros(table.filter(pc.greater(table["rows"], 0)), PERIOD_START)  # one without records hides an older one
 
 

@@ -94,7 +94,7 @@ class Repairer:
     def _group(self, work: _Work) -> None:
         items = self._backend.live.get_many(entry.key for entry in work.entries)
         due = [(entry, items[entry.key]) for entry in work.entries if self._is_due(entry, items.get(entry.key))]
-        manifest = raw_rows.as_of(self._catalog.manifest(work.dataset.name, RAW, work.group), self.report.through) if due else None
+        manifest = raw_rows.as_of(self._catalog.manifest_of(work.dataset, RAW, work.group), self.report.through) if due else None
         if manifest is None:
             self.report.waiting += len(due)
             return
@@ -174,8 +174,8 @@ class Repairer:
         if not rows:
             return
         table = level_table(work.dataset, level, work.group, rows)
-        partition = Partition(work.dataset, level_partition(level), work.group)
-        starts = ",".join(str(start) for start, _ in sorted(states))
+        partition = Partition.of(work.dataset, level_partition(level), work.group)
+        starts = ",".join([*([work.group] if partition.shared else []), *(str(start) for start, _ in sorted(states))])
         commit = f"{through}/repair/{sha256(starts.encode()).hexdigest()[:16]}"
         closed = self._catalog.progress().snapshot_through
         operation = f"repair {len(rows)} rows as of {iso_micros(from_micros(through))}"

@@ -10,6 +10,7 @@ from datetime import datetime
 from uuid import uuid4
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from msgspec.structs import replace
 
 from tesseract.config.dataset import Dataset
@@ -18,8 +19,8 @@ from tesseract.model import Applied, Manifest, Segment
 from tesseract.storage import parquet_writer
 from tesseract.storage.base import Objects
 from tesseract.storage.catalog import Catalog
-from tesseract.storage.keys import segment_object
-from tesseract.storage.newest import HISTORY, LEVEL, Order, current
+from tesseract.storage.keys import is_shared, join_group, partition_name, segment_object
+from tesseract.storage.newest import HISTORY, LEVEL, Order, current, shared
 from tesseract.utils.time_utils import from_micros, to_micros
 
 RAW, REVISIONS = "raw", "revisions"
@@ -30,7 +31,7 @@ THREADS = 8
 
 @dataclass(frozen=True)
 class Partition:
-    """What one manifest covers.
+    """What one manifest covers: a group, or a bucket of groups (`name` is that of `keys.partition_name`).
 
     `level` is the partition's name of it: `raw`, `revisions` (every revision of `revisions: all`), `hourly`, or `hourly@…` for a
     later life.
@@ -38,7 +39,17 @@ class Partition:
 
     dataset: Dataset
     level: str
-    group: str
+    name: str
+
+    @classmethod
+    def of(cls, dataset: Dataset, level: str, group: str) -> Partition:
+        """The partition that a group's rows lie in."""
+        return cls(dataset, level, partition_name(dataset, group))
+
+    @property
+    def shared(self) -> bool:
+        """Whether several groups lie in it."""
+        return is_shared(self.name)
 
     @property
     def time_column(self) -> str:
@@ -48,9 +59,8 @@ class Partition:
     @property
     def order(self) -> Order:
         """Which of its rows share a key, and which of those is the newest."""
-        if self.level == REVISIONS:
-            return HISTORY
-        return current(self.dataset) if self.level == RAW else LEVEL
+        order = HISTORY if self.level == REVISIONS else current(self.dataset) if self.level == RAW else LEVEL
+        return shared(order, self.dataset) if self.shared else order
 
 
 def micros(table: pa.Table, column: str) -> list[int]:
@@ -59,8 +69,21 @@ def micros(table: pa.Table, column: str) -> list[int]:
     return values
 
 
+def group_spans(partition: Partition, table: pa.Table) -> dict[str, tuple[int, int]]:
+    """Group → first and last time (µs) of its rows in a partition that groups share, else nothing."""
+    if not partition.shared:
+        return {}
+    names, time = list(partition.dataset.group_columns), partition.time_column
+    spans = table.select([*names, time]).group_by(names).aggregate([(time, "min"), (time, "max")])
+    ends = (spans[f"{time}_{end}"].cast(pa.int64()).to_pylist() for end in ("min", "max"))
+    groups = (join_group(values) for values in zip(*(spans[name].to_pylist() for name in names), strict=True))
+    return dict(sorted((group, (first, last)) for group, first, last in zip(groups, *ends, strict=True)))
+
+
 def write_rows(objects: Objects, partition: Partition, table: pa.Table, window_end: int) -> tuple[Segment, ...]:
     """Write sorted rows as one segment per period of the finest tier that takes few; none crosses a period. In parallel."""
+    if partition.shared:  # by time, so that a period's rows lie together; within one time by group
+        table = table.sort_by([(partition.time_column, "ascending")])
     times = micros(table, partition.time_column)
     days = {from_micros(day * DAY) for day in {time // DAY for time in times}}
     ladder = partition.dataset.ladder
@@ -70,7 +93,10 @@ def write_rows(objects: Objects, partition: Partition, table: pa.Table, window_e
     while begin < len(times):
         period = tier_period(ladder, tier, from_micros(times[begin]))
         end = bisect_left(times, to_micros(period.end), lo=begin)
-        pieces.append((period, table.slice(begin, end - begin)))
+        piece = table.slice(begin, end - begin)
+        if partition.shared:
+            piece = piece.sort_by([(name, "ascending") for name in partition.order.key])
+        pieces.append((period, piece))
         begin = end
     with ThreadPoolExecutor(min(THREADS, len(pieces) or 1)) as pool:
         return tuple(pool.map(lambda piece: write_segment(objects, partition, tier, piece[0], piece[1], window_end), pieces))
@@ -80,12 +106,12 @@ def write_segment(objects: Objects, partition: Partition, tier: str, period: Per
     """Write sorted rows of one period as one object, under a name that is never used again."""
     dataset = partition.dataset
     unique = uuid4().hex  # a retried attempt writes another object: nobody ever reads half of one and half of the other
-    key = segment_object(dataset.name, partition.level, partition.group, tier, UNITS[tier].label(period.start), unique)
+    key = segment_object(dataset.name, partition.level, partition.name, tier, UNITS[tier].label(period.start), unique)
     start, end = to_micros(period.start), to_micros(period.end)
-    about = {"dataset": dataset.name, "level": partition.level, "group": partition.group, "tier": tier}
+    about = {"dataset": dataset.name, "level": partition.level, "group": partition.name, "tier": tier}
     file = parquet_writer.encode(table, {**about, "start": str(start), "end": str(end), "window_end": str(window_end)})
     objects.put(key, file.body)
-    times = micros(table, partition.time_column)
+    times = pc.min_max(table[partition.time_column].cast(pa.int64())).as_py()
     return Segment(
         key=key,
         tier=tier,
@@ -93,18 +119,19 @@ def write_segment(objects: Objects, partition: Partition, tier: str, period: Per
         end=end,
         rows=len(table),
         bytes=len(file.body),
-        first=times[0],
-        last=times[-1],
+        first=times["min"],
+        last=times["max"],
         window_end=window_end,
         footer_offset=file.footer_offset,
         footer_length=file.footer_length,
         sha256=file.sha256,
+        groups=group_spans(partition, table),
     )
 
 
 def is_committed(catalog: Catalog, partition: Partition, commit: str, window_end: int) -> bool:
     """Whether a commit has been made, or comes too late to be made."""
-    manifest = catalog.manifest(partition.dataset.name, partition.level, partition.group)
+    manifest = catalog.manifest(partition.dataset.name, partition.level, partition.name)
     return added(manifest, (), commit, window_end, 0, "") is None
 
 
@@ -125,7 +152,7 @@ def commit_rows(
     def change(manifest: Manifest) -> Manifest | None:
         return added(manifest, segments, commit, window_end, through, operation)
 
-    return catalog.commit(partition.dataset.name, partition.level, partition.group, change, now) is not None
+    return catalog.commit(partition.dataset.name, partition.level, partition.name, change, now) is not None
 
 
 def added(

@@ -130,15 +130,15 @@ def _group(
     now: datetime,
 ) -> None:
     levels = [level for level in live_levels(dataset) if due[level.name]]
-    manifests = {level.name: catalog.manifest(dataset.name, level_partition(level), group) for level in levels}
-    commits = {level.name: f"{window.id}/snapshot/{level.name}" for level in levels}
+    manifests = {level.name: catalog.manifest_of(dataset, level_partition(level), group) for level in levels}
+    commits = {level.name: commit_id(dataset, group, window, level) for level in levels}
     levels = [level for level in levels if added(manifests[level.name], (), commits[level.name], window.end, 0, "") is not None]
     known = len(report.different)
     rows = _rows(backend, catalog, dataset, group, levels, due, window, report)
     # before the commits, under a name of its own: what is committed is not compared again by a run that goes on after this one
     mismatches.note(backend.objects, f"{window.id}-{uuid4().hex}", report.different[known:], now)
     for level in levels:
-        partition = Partition(dataset, level_partition(level), group)
+        partition = Partition.of(dataset, level_partition(level), group)
         kept = [row for row in rows[level.name] if row.rows or _hides(manifests[level.name], row)]
         if not kept:
             continue
@@ -149,6 +149,12 @@ def _group(
         done = commit_rows(catalog, backend.objects, partition, table, commits[level.name], window.end, through, operation, now)
         report.commits += done
         report.rows += len(table)
+
+
+def commit_id(dataset: Dataset, group: str, window: Window, level: Level) -> str:
+    """The commit of a window's snapshot: groups that share a manifest have one each."""
+    own = f"{window.id}/snapshot/{level.name}"
+    return f"{own}/{group}" if dataset.partitions else own
 
 
 def _hides(manifest: Manifest, row: LevelRow) -> bool:
@@ -170,7 +176,7 @@ def _rows(
     """The rows of each level, in order. Month by month: memory is bounded, and a monthly segment is read once."""
     rows: dict[str, list[LevelRow]] = {level.name: [] for level in levels}
     days = sorted({start // DAY for level in levels for start in due[level.name]})
-    manifest = catalog.manifest(dataset.name, RAW, group)
+    manifest = catalog.manifest_of(dataset, RAW, group)
     newest: Mapping[int, Values] = {}  # the rows of the last month that has any
     latest = backend.live.get(latest_key(dataset.name, group)) if days else None
     for _, part in groupby(days, lambda day: iso_seconds(from_micros(day * DAY))[:7]):

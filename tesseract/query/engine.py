@@ -81,7 +81,7 @@ class Engine:
     def _tail(self, dataset: Dataset, group: str, step: timedelta | None, now: datetime) -> Range:
         if step is None:
             return EVERYTHING
-        manifest = self._catalog.manifest(dataset.name, "raw", group)
+        manifest = self._catalog.manifest_of(dataset, "raw", group)
         newest = max((segment.last for segment in manifest.segments), default=to_micros(now))
         return Range(max(TIME_MIN, newest - step // timedelta(microseconds=1)), TIME_MAX)
 

@@ -91,7 +91,7 @@ def _kept(
     stretches = [(plan.group, part) for plan in plans for part in plan.stretches if part.source == "live"]
     found = source.map(lambda job: _live(source, dataset, level, *job) if live.trusted else [], stretches)
     files = [(plan.group, part) for plan in plans for part in plan.archive]
-    tables = source.map(lambda job: source.segment(job[1], "period_start", columns), files)
+    tables = source.map(lambda job: source.segment(dataset, *job, "period_start", columns), files)
     items: dict[str, list[Item]] = {group: [] for group in groups}
     for (group, _), part in zip(stretches, found, strict=True):
         items[group] += part
@@ -102,7 +102,7 @@ def _kept(
 
 
 def _plan(source: Source, dataset: Dataset, level: Level, group: str, wanted: Range, facts: Facts) -> LevelPlan:
-    manifest = source.catalog.manifest(dataset.name, level_partition(level), group)
+    manifest = source.catalog.manifest_of(dataset, level_partition(level), group)
     marks = source.lookup.marks(dataset, group, wanted)
     return level_plan(group, wanted, manifest, facts._replace(marks=marks))
 

@@ -18,7 +18,7 @@ from tesseract.storage.catalog import Catalog
 from tesseract.storage.columns import RawRow, raw_table
 from tesseract.storage.conform import conform, declared_kinds
 from tesseract.storage.items import records_of
-from tesseract.storage.keys import raw_pk
+from tesseract.storage.keys import group_values, raw_pk
 from tesseract.storage.newest import current
 from tesseract.storage.parquet_writer import read
 from tesseract.utils.time_utils import from_micros, iso_micros
@@ -52,11 +52,13 @@ class Source:
             for future in futures:
                 future.cancel()
 
-    def segment(self, part: SegmentSlice, time: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """The rows of a segment's slice."""
+    def segment(
+        self, dataset: Dataset, group: str, part: SegmentSlice, time: str, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """The rows of a group in a segment's slice."""
         start = None if part.start <= part.segment.first else from_micros(part.start)
         end = None if part.end > part.segment.last else from_micros(part.end)
-        return read(self.backend.objects, part.segment, time, start, end, columns)
+        return read(self.backend.objects, part.segment, time, start, end, columns, group_values(dataset, group))
 
 
 def read_raw(
@@ -72,7 +74,7 @@ def read_raw(
     files = [(plan.group, part) for plan in plans for part in plan.archive]
     columns = raw_columns(dataset, fields)
     items = source.map(lambda job: _day(source, dataset, *job), days)
-    tables = source.map(lambda job: source.segment(job[1], "valid_time", columns), files)
+    tables = source.map(lambda job: source.segment(dataset, *job, "valid_time", columns), files)
     rows: dict[str, list[RawRow]] = {group: [] for group in wanted}
     for (group, _), found in zip(days, items, strict=True):
         rows[group] += (row for item in found for row in _rows(item, group))
@@ -85,7 +87,7 @@ def read_raw(
 def _plan(source: Source, dataset: Dataset, group: str, ranges: Sequence[Range], facts: Facts) -> RawPlan:
     if not ranges:
         return RawPlan(group, (), (), ())
-    manifest = source.catalog.manifest(dataset.name, "raw", group)
+    manifest = source.catalog.manifest_of(dataset, "raw", group)
     marks = source.lookup.marks(dataset, group, Range(ranges[0].start, ranges[-1].end))
     return raw_plan(group, ranges, manifest, facts._replace(marks=marks))
 

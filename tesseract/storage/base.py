@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO, Protocol
 
@@ -122,6 +123,12 @@ class Objects(Protocol):
 
     def put(self, key: str, body: bytes) -> None:
         """Write an object whole."""
+
+    def upload(self, key: str, path: Path) -> None:
+        """Write a local file as an object, whole or not at all, in bounded memory."""
+
+    def download(self, key: str, path: Path) -> None:
+        """Write an object to a local file, in bounded memory. Raises NotFoundError."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """The objects under a prefix, in key order."""

@@ -12,8 +12,9 @@ from hashlib import sha256
 
 import msgspec
 
+from tesseract.config.dataset import Dataset
 from tesseract.errors import ConditionFailed, DamagedError, RetryError
-from tesseract.model import Item, Manifest, Window
+from tesseract.model import Item, Manifest, Window, of_group
 from tesseract.storage import keys
 from tesseract.storage.base import Absent, Before, Is
 from tesseract.storage.configurations import Configurations
@@ -53,11 +54,19 @@ class Catalog(Configurations):
     # manifests ------------------------------------------------------------------------------------------------------
 
     def groups(self, dataset: str, level: str) -> list[str]:
-        """The groups that have a partition at a level, in order."""
+        """The groups that have segments at a level, in order."""
         return [item["sk"] for item in self.table.query(keys.partitions_pk(dataset, level))]
 
+    def partitions(self, dataset: Dataset, level: str) -> list[str]:
+        """The partitions that exist at a level, in order: one for each group, or the buckets that they share."""
+        return sorted({keys.partition_name(dataset, group) for group in self.groups(dataset.name, level)})
+
+    def manifest_of(self, dataset: Dataset, level: str, group: str) -> Manifest:
+        """What the newest manifest has of one group, for readers."""
+        return of_group(self.manifest(dataset.name, level, keys.partition_name(dataset, group)), group)
+
     def manifest(self, dataset: str, level: str, group: str) -> Manifest:
-        """The newest manifest of a partition; an empty one at version 0 before its first commit."""
+        """The newest manifest of a partition (named as `keys.partition_name` does); one of version 0 before its first commit."""
         pk = keys.manifest_pk(dataset, level, group)
         item = next(self.table.query(pk, "v", "w", reverse=True, limit=1), None)
         return Manifest(dataset, level, group) if item is None else self._decode(item)
@@ -74,8 +83,8 @@ class Catalog(Configurations):
             new = change(old)
             if new is None:
                 return None
-            if old.version == 0:  # before the first commit, so that no partition exists unlisted
-                self.table.put({"pk": keys.partitions_pk(dataset, level), "sk": group})
+            for name in _unlisted(old, new):  # before the commit, so that no group has rows unlisted
+                self.table.put({"pk": keys.partitions_pk(dataset, level), "sk": name})
             new = msgspec.structs.replace(new, version=old.version + 1, committed_at=to_micros(now))
             try:
                 # two commits at once: both read version n, the second put finds n+1 there and starts over
@@ -211,6 +220,14 @@ class Catalog(Configurations):
         except ConditionFailed:
             return False
         return True
+
+
+def _unlisted(old: Manifest, new: Manifest) -> list[str]:
+    """The groups that a commit brings into a partition."""
+    if not keys.is_shared(new.group):
+        return [new.group] if old.version == 0 else []
+    known = {name for segment in old.segments for name in segment.groups}
+    return sorted({name for segment in new.segments for name in segment.groups} - known)
 
 
 def _span(outage: Outage) -> str:

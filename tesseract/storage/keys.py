@@ -9,7 +9,7 @@ from functools import lru_cache
 from urllib.parse import quote, unquote
 from zlib import crc32
 
-from tesseract.config.dataset import Level
+from tesseract.config.dataset import Dataset, Level
 from tesseract.config.tiers import UNITS, Unit
 from tesseract.utils.time_utils import from_iso, iso_day, iso_micros, iso_seconds
 
@@ -44,6 +44,11 @@ def join_group(values: Iterable[str]) -> str:
 def split_group(group: str) -> tuple[str, ...]:
     """The group_by values of a group key."""
     return tuple(unquote(part) for part in group.split("/"))
+
+
+def group_values(dataset: Dataset, group: str) -> dict[str, str]:
+    """The columns that carry a group, with its values."""
+    return dict(zip(dataset.group_columns, split_group(group), strict=True))
 
 
 def raw_pk(dataset: str, group: str, day: str) -> str:
@@ -158,13 +163,26 @@ def manifest_pk(dataset: str, level: str, group: str) -> str:
     return f"manifest#{encode(dataset)}#{level}#{group}"
 
 
+def partition_name(dataset: Dataset, group: str) -> str:
+    """The partition that a group's rows lie in: the group itself, or its bucket `*0007` under `partitioning: hash(N)`.
+
+    A group's key never has a `*`: that is encoded.
+    """
+    return f"*{crc32(group.encode()) % dataset.partitions:04d}" if dataset.partitions else group
+
+
+def is_shared(partition: str) -> bool:
+    """Whether a partition's name is that of a bucket of several groups."""
+    return partition.startswith("*")
+
+
 def level_partition(level: Level) -> str:
     """The partition name of an aggregate level: a level that was added again keeps its segments apart from its former life."""
     return level.name if level.live_from is None else f"{level.name}@{level.live_from}"
 
 
 def partitions_pk(dataset: str, level: str) -> str:
-    """The groups that have a partition: catalog table, sort key the group."""
+    """The groups that have rows in a partition, and the partitions: catalog table, sort key the group, or the bucket's name."""
     return f"partitions#{encode(dataset)}#{level}"
 
 
@@ -208,9 +226,10 @@ def mismatches_object(window: str) -> str:
     return f"{MISMATCHES}{window}.json"
 
 
-def segment_object(dataset: str, level: str, group: str, tier: str, label: str, unique: str) -> str:
+def segment_object(dataset: str, level: str, partition: str, tier: str, label: str, unique: str) -> str:
     """The object of a segment, in hive-style folders. `unique` carries the attempt: a name is never used twice."""
-    return f"archive/dataset={encode(dataset)}/level={level}/group={encode(group)}/tier={tier}/{label}-{unique}.parquet"
+    folder = f"bucket={partition[1:]}" if is_shared(partition) else f"group={encode(partition)}"
+    return f"archive/dataset={encode(dataset)}/level={level}/{folder}/tier={tier}/{label}-{unique}.parquet"
 
 
 def quarantine_object(dataset: str, day: str, name: str) -> str:

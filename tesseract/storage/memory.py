@@ -6,6 +6,7 @@ import io
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from pathlib import Path
 from threading import RLock
 from typing import BinaryIO
 
@@ -118,6 +119,12 @@ class MemoryObjects:
     def put(self, key: str, body: bytes) -> None:
         with self._lock:
             self._objects[key] = (bytes(body), utc_now())
+
+    def upload(self, key: str, path: Path) -> None:
+        self.put(key, path.read_bytes())
+
+    def download(self, key: str, path: Path) -> None:
+        path.write_bytes(self.get(key))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         with self._lock:

@@ -31,8 +31,13 @@ LEVEL = Order(("period_start",), (ORDER,))
 
 
 def current(dataset: Dataset) -> Order:
-    """The order of the raw rows of a dataset."""
+    """The order of the raw rows of one group of a dataset."""
     return Order(("valid_time",), (REF_TIME, WRITE_TIME) if dataset.by_ref_time else (WRITE_TIME,))
+
+
+def shared(order: Order, dataset: Dataset) -> Order:
+    """The same order where rows of several groups lie together."""
+    return order._replace(key=(*dataset.group_columns, *order.key))
 
 
 def newest(tables: Sequence[pa.Table], order: Order) -> tuple[pa.Table, pa.ChunkedArray]:
@@ -57,4 +62,13 @@ def newest(tables: Sequence[pa.Table], order: Order) -> tuple[pa.Table, pa.Chunk
 
 def _numbers(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     """A column to sort by, without nulls."""
+    if pa.types.is_string(column.type):
+        return _ranks(column)
     return pc.fill_null(column.cast(pa.int64()), _LAST if name == WRITE_TIME else _FIRST)
+
+
+def _ranks(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts as numbers of the same order."""
+    encoded = column.combine_chunks().dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary)
+    return pa.chunked_array([pc.sort_indices(order).take(encoded.indices).cast(pa.int64())])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import reduce
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -57,8 +58,11 @@ def read(
     start: datetime | None = None,
     end: datetime | None = None,
     columns: Sequence[str] | None = None,
+    group: Mapping[str, str] | None = None,
 ) -> pa.Table:
     """The rows of a segment whose `time_column` lies in [start, end). Columns that the file lacks are left out.
+
+    `group` (column → value) is needed where several groups share the segment: the rows are then those of this one.
 
     Raises DamagedError where the file is not what its manifest says.
     """
@@ -71,6 +75,8 @@ def read(
     present = set(file.schema_arrow.names)
     wanted = None if columns is None else [name for name in columns if name in present]
     table = file.read(columns=wanted)
+    if group is not None and segment.groups:
+        table = table.filter(_of_group(file, group))
     times = table[time_column]
     keep = None
     if start is not None:
@@ -79,3 +85,9 @@ def read(
         before = pc.less(times, pa.scalar(end, TIMESTAMP))
         keep = before if keep is None else pc.and_(keep, before)
     return (table if keep is None else table.filter(keep)).replace_schema_metadata(None)
+
+
+def _of_group(file: pq.ParquetFile, group: Mapping[str, str]) -> pa.ChunkedArray:
+    """Which rows are those of one group."""
+    keys = file.read(columns=list(group))
+    return reduce(pc.and_, [pc.equal(keys[name], value) for name, value in group.items()])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tesseract.storage.base import ObjectInfo
 from tesseract.storage.dynamodb import translate
+
+CHUNK = 1 << 20
 
 
 class S3Objects:
@@ -32,6 +35,19 @@ class S3Objects:
 
     def put(self, key: str, body: bytes) -> None:
         self._call("put_object", key, Body=body)
+
+    def upload(self, key: str, path: Path) -> None:
+        with path.open("rb") as file:  # one request, streamed: an object of up to 5 GB appears whole or not at all
+            self._call("put_object", key, Body=file)
+
+    def download(self, key: str, path: Path) -> None:
+        body = self._call("get_object", key)["Body"]
+        try:
+            with path.open("wb") as file:
+                for chunk in iter(lambda: body.read(CHUNK), b""):
+                    file.write(chunk)
+        except BotoCoreError as error:  # the connection ended in between: the rest of the object is missing
+            raise translate(error, "get_object", f"s3://{self.bucket}/{key}") from error
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         token: dict[str, Any] = {}

@@ -14,8 +14,17 @@ def test_an_object_comes_back_whole_and_in_ranges(objects):
     assert objects.open("a/b=ü/c.bin").read() == b"0123456789"
 
 
-def test_an_object_that_is_not_there_is_not_found(objects):
-    for read in (objects.get, objects.open):
+def test_a_file_goes_up_and_comes_down_as_it_is(objects, tmp_path):
+    there, back = tmp_path / "there", tmp_path / "back"
+    there.write_bytes(bytes(range(256)) * 10_000)
+    objects.upload("a/file", there)
+    objects.download("a/file", back)
+    assert back.read_bytes() == there.read_bytes()
+    assert [info.bytes for info in objects.list("a/")] == [2_560_000]
+
+
+def test_an_object_that_is_not_there_is_not_found(objects, tmp_path):
+    for read in (objects.get, objects.open, lambda key: objects.download(key, tmp_path / "x")):
         with pytest.raises(NotFoundError, match="nobody"):
             read("nobody")
 
