@@ -142,7 +142,7 @@ class DatasetConfig(_Settings):
     partitioning: v.Partitioning = Spec(
         "group",
         description="what shares a manifest and files: every group has its own, or groups share N of them by hash; "
-        "hash is for more than some 2,000 groups (kept and checked; this release gives every group its own)",
+        "hash is for more than some 2,000 groups",
         examples=["hash(64)"],
     )
     history: v.History = Spec(

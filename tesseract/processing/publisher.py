@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +10,8 @@ import msgspec
 
 from tesseract.config.dataset import Dataset
 from tesseract.model import Segment
+from tesseract.processing import external
+from tesseract.processing.external import Listing, listing
 from tesseract.processing.segments import RAW, REVISIONS
 from tesseract.storage.base import Objects
 from tesseract.storage.catalog import Catalog, Progress
@@ -17,6 +19,7 @@ from tesseract.storage.keys import encode, level_partition
 from tesseract.utils.time_utils import from_micros, iso_micros
 
 CONFIG_OBJECT = "config/datasets.json"
+_Partition = tuple[str, str, tuple[Segment, ...]]  # level, name, segments
 
 
 class TierSize(msgspec.Struct):
@@ -52,11 +55,18 @@ def publish(catalog: Catalog, objects: Objects, now: datetime) -> list[str]:
     documents: dict[str, Any] = {
         CONFIG_OBJECT: {"published_at": iso_micros(now), "datasets": {dataset.name: dataset for dataset in datasets}}
     }
+    texts: dict[str, str] = {}
     for dataset in datasets:
-        documents[catalog_object(dataset.name)] = _document(catalog, dataset, progress, now)
+        partitions = list(_partitions(catalog, dataset))
+        clean = {level: listing(segments for own, _, segments in partitions if own == level) for level in _levels(dataset)}
+        documents[catalog_object(dataset.name)] = _document(dataset, partitions, clean, progress, now)
+        for level, found in clean.items():
+            texts |= external.documents(dataset, level, _levels(dataset)[level], found, objects.uri)
     for key, document in documents.items():
         objects.put(key, msgspec.json.encode(document))
-    return list(documents)
+    for key, text in texts.items():
+        objects.put(key, text.encode())
+    return [*documents, *texts]
 
 
 def sizes(catalog: Catalog, dataset: Dataset) -> list[TierSize]:
@@ -64,14 +74,16 @@ def sizes(catalog: Catalog, dataset: Dataset) -> list[TierSize]:
     return _sizes((level, segment) for level, _, segments in _partitions(catalog, dataset) for segment in segments)
 
 
-def _document(catalog: Catalog, dataset: Dataset, progress: Progress, now: datetime) -> dict[str, Any]:
-    partitions = list(_partitions(catalog, dataset))
+def _document(
+    dataset: Dataset, partitions: Sequence[_Partition], clean: dict[str, Listing], progress: Progress, now: datetime
+) -> dict[str, Any]:
     return {
         "dataset": dataset.name,
         "config_version": dataset.version,
         "published_at": iso_micros(now),
         "archived_through": _moment(progress.archived_through),
         "snapshot_through": _moment(progress.snapshot_through),
+        "clean_through": {level: _moment(found.clean_through or 0) for level, found in clean.items()},
         "tiers": _sizes((level, segment) for level, _, segments in partitions for segment in segments),
         "partitions": [
             {"level": level, "group": group, "segments": [_segment(segment) for segment in segments]}
@@ -80,8 +92,14 @@ def _document(catalog: Catalog, dataset: Dataset, progress: Progress, now: datet
     }
 
 
-def _partitions(catalog: Catalog, dataset: Dataset) -> Iterator[tuple[str, str, tuple[Segment, ...]]]:
-    for level in (RAW, *((REVISIONS,) if dataset.by_ref_time else ()), *map(level_partition, dataset.levels)):
+def _levels(dataset: Dataset) -> dict[str, str]:
+    """The levels that may have segments, as partitions name them → as a user does."""
+    kept = {RAW: RAW} | ({REVISIONS: REVISIONS} if dataset.by_ref_time else {})
+    return kept | {level_partition(level): level.name for level in dataset.levels}
+
+
+def _partitions(catalog: Catalog, dataset: Dataset) -> Iterator[_Partition]:
+    for level in _levels(dataset):
         for name in catalog.partitions(dataset, level):
             yield level, name, catalog.manifest(dataset.name, level, name).segments
 

@@ -104,28 +104,55 @@ def write_rows(objects: Objects, partition: Partition, table: pa.Table, window_e
 
 def write_segment(objects: Objects, partition: Partition, tier: str, period: Period, table: pa.Table, window_end: int) -> Segment:
     """Write sorted rows of one period as one object, under a name that is never used again."""
+    key, about = named(partition, tier, period, window_end)
+    file = parquet_writer.encode(table, about, bloom_columns(partition))
+    objects.put(key, file.body)
+    times = pc.min_max(table[partition.time_column].cast(pa.int64())).as_py()
+    span = times["min"], times["max"]
+    return described(key, tier, period, file, len(file.body), len(table), span, window_end, group_spans(partition, table))
+
+
+def bloom_columns(partition: Partition) -> tuple[str, ...]:
+    """The columns by which a reader can rule out row groups: those of the group, where several share a file."""
+    return partition.dataset.group_columns if partition.shared else ()
+
+
+def named(partition: Partition, tier: str, period: Period, window_end: int) -> tuple[str, dict[str, str]]:
+    """A key that was never used for a segment of a period, and what its footer says of it."""
     dataset = partition.dataset
     unique = uuid4().hex  # a retried attempt writes another object: nobody ever reads half of one and half of the other
     key = segment_object(dataset.name, partition.level, partition.name, tier, UNITS[tier].label(period.start), unique)
-    start, end = to_micros(period.start), to_micros(period.end)
     about = {"dataset": dataset.name, "level": partition.level, "group": partition.name, "tier": tier}
-    file = parquet_writer.encode(table, {**about, "start": str(start), "end": str(end), "window_end": str(window_end)})
-    objects.put(key, file.body)
-    times = pc.min_max(table[partition.time_column].cast(pa.int64())).as_py()
+    times = {"start": to_micros(period.start), "end": to_micros(period.end), "window_end": window_end}
+    return key, about | {name: str(time) for name, time in times.items()} | {"config_version": str(dataset.version)}
+
+
+def described(
+    key: str,
+    tier: str,
+    period: Period,
+    file: parquet_writer.File,
+    size: int,
+    rows: int,
+    span: tuple[int, int],
+    window_end: int,
+    groups: dict[str, tuple[int, int]],
+) -> Segment:
+    """The manifest's entry of a file that was written."""
     return Segment(
         key=key,
         tier=tier,
-        start=start,
-        end=end,
-        rows=len(table),
-        bytes=len(file.body),
-        first=times["min"],
-        last=times["max"],
+        start=to_micros(period.start),
+        end=to_micros(period.end),
+        rows=rows,
+        bytes=size,
+        first=span[0],
+        last=span[1],
         window_end=window_end,
         footer_offset=file.footer_offset,
         footer_length=file.footer_length,
         sha256=file.sha256,
-        groups=group_spans(partition, table),
+        groups=groups,
     )
 
 

@@ -130,6 +130,9 @@ class Objects(Protocol):
     def download(self, key: str, path: Path) -> None:
         """Write an object to a local file, in bounded memory. Raises NotFoundError."""
 
+    def uri(self, key: str) -> str:
+        """Where other programs find an object: `s3://bucket/key`."""
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """The objects under a prefix, in key order."""
 

@@ -126,6 +126,9 @@ class MemoryObjects:
     def download(self, key: str, path: Path) -> None:
         path.write_bytes(self.get(key))
 
+    def uri(self, key: str) -> str:
+        return f"memory://{key}"
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         with self._lock:
             found = [ObjectInfo(key, len(body), at) for key, (body, at) in self._objects.items()]

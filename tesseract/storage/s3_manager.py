@@ -49,6 +49,9 @@ class S3Objects:
         except BotoCoreError as error:  # the connection ended in between: the rest of the object is missing
             raise translate(error, "get_object", f"s3://{self.bucket}/{key}") from error
 
+    def uri(self, key: str) -> str:
+        return f"s3://{self.bucket}/{key}"
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         token: dict[str, Any] = {}
         while True:
