@@ -51,6 +51,8 @@ class Level(msgspec.Struct, frozen=True, omit_defaults=True):
     `stats` maps a statistic to its fields; an empty tuple means every numeric field. `live_from` (µs since 1970) is None for a
     level that was there before the first record; an item with another value belongs to another life of the level.
 
+    `known_from` (µs since 1970): from then on every process knows that life; None: as `live_from`.
+
     `since` (field → µs since 1970) has the fields that the level got later, or got a statistic of, while earlier records may hold
     values: the periods that began by then lack that field, unless their numbers were recomputed since.
     """
@@ -59,6 +61,7 @@ class Level(msgspec.Struct, frozen=True, omit_defaults=True):
     stats: dict[str, tuple[str, ...]]
     live_from: int | None = None
     since: dict[str, int] = {}
+    known_from: int | None = None
 
     def wanted(self, field: str) -> tuple[str, ...]:
         """The statistics shown for `field`, in the order of STATS."""

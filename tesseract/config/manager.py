@@ -82,22 +82,26 @@ def plan(versions: Sequence[Dataset], wanted: Dataset, now: datetime, unused: bo
     levels = plain.levels
     if not unused:
         horizon = max(version.max_future_seconds for version in (*versions, wanted))
-        moment = to_micros(now + CACHE + MARGIN + timedelta(seconds=horizon))
+        known = now + CACHE + MARGIN
+        moments = to_micros(known), to_micros(known + timedelta(seconds=horizon))
         gained = gains(versions, wanted)
-        levels = tuple(_next_level(old.level(level.name), level, plain, gained, moment) for level in levels)
+        levels = tuple(_next_level(old.level(level.name), level, plain, gained, *moments) for level in levels)
     refused = any(change.verdict == REFUSED for change in changes)
     version = old.version + 1 if changes and not refused else old.version
     return Plan(replace(plain, version=version, levels=levels), old, changes)
 
 
-def _next_level(old: Level | None, wanted: Level, dataset: Dataset, gained: Gains, moment: int) -> Level:
-    """A level keeps its life; one that is added, also one that was there before, begins a new one. A merged level has none."""
+def _next_level(old: Level | None, wanted: Level, dataset: Dataset, gained: Gains, known: int, moment: int) -> Level:
+    """A level keeps its life; one that is added, also one that was there before, begins a new one. A merged level has none.
+
+    Every process has the new version at `known`; periods that begin after `moment` can have no record that was written before.
+    """
     if wanted.name in MERGED_LEVELS:
         return wanted
     if old is None or wanted.name in gained.anew:
-        return replace(wanted, live_from=moment)
+        return replace(wanted, live_from=moment, known_from=known)
     since = kept_since(dataset, wanted, old.since) | dict.fromkeys(sorted(gained.fields.get(wanted.name, ())), moment)
-    return replace(wanted, live_from=old.live_from, since=since)
+    return replace(wanted, live_from=old.live_from, known_from=old.known_from, since=since)
 
 
 def apply(store: ConfigStore, wanted: Dataset, now: datetime, by: str = "") -> Plan:

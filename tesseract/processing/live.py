@@ -105,8 +105,9 @@ def inserted(applied: Applied, facts: Facts) -> State:
 def marked_stale(live: LiveItem, level: Level, at: int) -> LiveItem:
     """An item that must be computed from a window that ends at `at` (s) or later. No numbers remain."""
     at = max(at, live.stale_at or 0)
-    if level.live_from is not None:  # every process knows the level by then
-        at = max(at, level.live_from // 1_000_000 + DELTA)
+    if level.live_from is not None:  # until every process knows the level, one that does not may fold nothing into the item
+        known = level.live_from if level.known_from is None else level.known_from
+        at = max(at, known // 1_000_000 + DELTA)
     return msgspec.structs.replace(
         live,
         state=identity(),

@@ -74,7 +74,7 @@ def attach(sim: Scheduler | None) -> None:
 _tables: dict[bytes, pa.Table] = {}
 
 
-def _encode(table: pa.Table, metadata: Mapping[str, str]) -> parquet_writer.File:
+def _encode(table: pa.Table, metadata: Mapping[str, str], bloom: Sequence[str] = ()) -> parquet_writer.File:
     body = b"%d PAR1" % len(_tables)
     _tables[body] = table
     return parquet_writer.File(body, 0, 4, "")
@@ -87,9 +87,11 @@ def _read(
     start: datetime | None = None,
     end: datetime | None = None,
     columns: Sequence[str] | None = None,
+    group: Mapping[str, str] | None = None,
 ) -> pa.Table:
     table = _tables[objects.get(segment.key)]
     assert len(table) == segment.rows
+    assert not segment.groups, "the simulated dataset has a partition for each group"
     if columns is not None:
         table = table.select([name for name in columns if name in table.column_names])
     # nearly always all of it, and a filter takes longer than the rest

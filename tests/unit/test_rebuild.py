@@ -179,6 +179,26 @@ def test_a_level_that_was_added_later_appears_for_older_periods(world, capsys):
     world.check_level("15min", "A", start, end)
 
 
+def test_a_level_of_data_that_lies_far_ahead_is_rebuilt_minutes_after_it_was_added(world, capsys):
+    world.dataset = apply(world.catalog, replace(world.dataset, max_future_seconds=30 * 86_400), world.now).dataset
+    for day in range(10):
+        world.put("A", world.now - day * DAY, {"i": day})
+    world.drain()
+    world.settle()
+    wanted = replace(world.dataset, levels=plant("15min", "hourly", "daily").levels)
+    world.dataset = apply(world.catalog, wanted, world.now).dataset
+    world.pass_time(timedelta(minutes=3))
+    start, end = world.now - 99 * DAY, world.now
+    assert ask(capsys, "rebuild", "weather", "A", "--level", "15min")[1].startswith("marked of group A: 10 15min\n")
+    world.pass_time(timedelta(minutes=1))
+    assert close(world).repairs.repaired == 10
+    world.put("A", world.now - 3 * DAY, {"i": 100})  # what comes after the repair is in it again
+    world.drain()
+    world.check_level("15min", "A", start, end)
+    world.settle()
+    world.check_level("15min", "A", start, end)
+
+
 def test_a_field_that_was_added_later_appears_for_older_periods(capsys, world):
     some = {"avg": ("i",), "max": ("i",)}
     levels = (replace(plant("daily").levels[0], stats=some),)
