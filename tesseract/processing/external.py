@@ -1,8 +1,8 @@
 """What readers without our code are given: the segments of a level that hold each row once, as a list and as a DuckDB view. Pure.
 
 Segments overlap until a compaction has merged them, and of two rows of one key only the newer counts. So the list is good up to
-where the first overlap begins: `clean_through`. Its files may reach beyond it, and have tombstones and aggregate rows that hide older
-ones: the view leaves both out, and so must a query over the list (`where not __deleted`, of a level `where rows > 0`).
+where the first overlap begins: `clean_through`. Its files may reach beyond it, and have tombstones and aggregate rows that hide
+older ones: the view leaves both out, and so must a query over the list (`where not __deleted`, of a level `where rows > 0`).
 """
 
 from __future__ import annotations
