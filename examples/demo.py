@@ -1,6 +1,6 @@
 """The main job, end to end: a year of weather and a day of radiation through a stage that is really deployed, to this laptop.
 
-    python examples/demo.py [AIRPORT…]        EWR, JFK, LGA: only these, which takes less time; KEEP=1 leaves the stack up
+    python examples/demo.py [AIRPORT…]        only JFK and these, which takes less time; KEEP=1 leaves the stack up
 
 Exit code 0 only if every row and every aggregate that comes out equals the files, whichever tier it lies in.
 """
@@ -137,14 +137,13 @@ def resend(store: tesseract.Store, files: dict[str, str], january: list[checks.R
     return not differences
 
 
-def story(folder: Path) -> bool:
+def story(folder: Path, weather: list[checks.Row]) -> bool:
     """Everything between up and down; whether every check held."""
     title("A stage on this laptop")
     command("local", "up")
     for schema in ("weather", "surfrad"):
         command("config", "apply", str(SCHEMAS / f"{schema}.yaml"))
     store = laptop.direct_store()
-    weather = [row for row in checks.weather_rows() if not sys.argv[1:] or row["origin"] in sys.argv[1:]]
     files = ingest(folder, weather)
     laptop.wait_for_streams(store, "weather", [row for row in weather if month_of(row) == 1])
     show_live(store)
@@ -195,12 +194,19 @@ def story(folder: Path) -> bool:
     return good
 
 
-def main() -> int:
-    """Run the story; stop what it started unless KEEP is set."""
+def main(airports: list[str]) -> int:
+    """Run the story, of JFK and `airports`, or of all where none is named; stop what it started unless KEEP is set."""
+    weather = checks.weather_rows()
+    known = sorted({row["origin"] for row in weather})
+    unknown = [name for name in airports if name not in known]
+    if unknown:
+        console.print(f"[red]no airport {unknown[0]!r} in the example's data: it has {', '.join(known)}[/red]")
+        return 2
+    weather = [row for row in weather if not airports or row["origin"] in ("JFK", *airports)]
     good = False
     try:
         with tempfile.TemporaryDirectory() as folder:
-            good = story(Path(folder))
+            good = story(Path(folder), weather)
     except TesseractError as error:
         console.print(f"[red]{error}[/red]")
     finally:
@@ -226,4 +232,4 @@ def keep() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

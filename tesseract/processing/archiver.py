@@ -62,7 +62,7 @@ class _Gathered:
             self.rows = []
 
     def table(self) -> pa.Table:
-        """All rows, sorted by key."""
+        """All rows, as they came."""
         self.flush()
         return pa.concat_tables(unify(self.tables))
 

@@ -182,7 +182,7 @@ def level_partition(level: Level) -> str:
 
 
 def partitions_pk(dataset: str, level: str) -> str:
-    """The groups that have rows in a partition, and the partitions: catalog table, sort key the group, or the bucket's name."""
+    """The groups that have segments at a level, whichever partition they lie in: catalog table, sort key the group."""
     return f"partitions#{encode(dataset)}#{level}"
 
 

@@ -24,6 +24,7 @@ from tests.support.kpl import aggregate
 from tests.support.laptop import ROOT, TESSERACT, Demo, clean_environment
 
 GOOD = {"origin": "JFK", "time_hour": "2013-06-01T00:00:00Z", "temp": 70.5}
+PUBLISHED = ("_symlink_format_manifest/manifest", "view.sql")
 PATIENCE = 60.0  # seconds for what goes by way of a stream
 
 pytestmark = pytest.mark.e2e  # one file, one worker: make test distributes by file
@@ -45,6 +46,30 @@ def test_the_demo_ends_with_every_check_held(demo):
     assert "8,706 weather and 1,440 radiation rows in, all out" in demo.run.stdout
     for source in ("only in the archive", "only in the buffer", "in both"):
         assert source in demo.run.stdout
+
+
+def test_a_reader_without_our_code_finds_the_archive_by_the_published_view(demo, tmp_path):
+    import boto3
+    import duckdb
+
+    stack = demo.stack()
+    client = boto3.client(
+        "s3", endpoint_url=stack.endpoint, region_name=stack.region, aws_access_key_id="test", aws_secret_access_key="test"
+    )
+    (bucket,) = [found["Name"] for found in client.list_buckets()["Buckets"] if found["Name"].endswith("-archive")]
+    folder = "catalog/external/dataset=weather/level=raw"
+    text = {name: client.get_object(Bucket=bucket, Key=f"{folder}/{name}")["Body"].read().decode() for name in PUBLISHED}
+    view = text["view.sql"]
+    for number, place in enumerate(text["_symlink_format_manifest/manifest"].split()):
+        file = tmp_path / f"{number}.parquet"
+        client.download_file(bucket, place.removeprefix(f"s3://{bucket}/"), str(file))
+        view = view.replace(place, str(file))
+    with duckdb.connect() as connection:
+        connection.sql(view)
+        seen = connection.sql("select origin, count(*), sum(temp) from weather group by 1").fetchall()
+    assert [row[:2] for row in seen] == [("JFK", 8706)]
+    (ours,) = json.loads(demo.done("sql", "select sum(temp) as total from weather", "--format", "json"))
+    assert seen[0][2] == pytest.approx(ours["total"], rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +179,7 @@ datasets:
     ref_time_field: sent
     records_path: readings
     revisions: {revisions}
+    partitioning: hash(2)
     on_invalid: {on_invalid}
     aggregations: {{ 15min: [count, max], weekly: [count, max, last] }}
     fields:
@@ -424,6 +450,17 @@ def test_a_rebuild_gives_the_same_numbers_and_an_audit_finds_what_somebody_spoil
         item["fields"]["kwh"]["sum"] -= 1
         table.put_item(Item=item | {"version": item["version"] + 2})
     assert settled(demo, meters)
+
+
+def test_groups_that_share_partitions_are_archived_together_and_read_one_by_one(demo, plant):
+    before = demo.rows("pumps", "--all")
+    demo.done("archive", "export", "pumps")
+    held = json.loads(demo.done("catalog", "pumps", "--format", "json"))
+    assert {row["group"] for row in held} <= {"*0000", "*0001"}
+    assert sum(row["rows"] for row in held if row["level"] == "raw") >= len(before) > 3
+    assert demo.rows("pumps", "--all") == before
+    own = [row for row in before if (row["site"], row["pump.id"]) == ("north", "1")]
+    assert demo.rows("pumps", "north/1", "--all") == own != []
 
 
 def test_watch_follows_a_group_until_it_is_told_to_stop(demo, meters):
