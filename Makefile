@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 NODE := node_modules/.package-lock.json
 INSTALLED := $(VENV)/.installed
 DEVELOP := $(VENV)/.develop
+BENCH := $(VENV)/.bench
 LOG := .install.log
 COMPILE := -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 .DEFAULT_GOAL := help
@@ -39,13 +40,14 @@ lint: $(DEVELOP) ## ruff, mypy --strict, the import contracts
 package: $(DEVELOP) $(NODE) ## what would be deployed to AWS: packaged without credentials, measured, and linted by cfn-lint
 	@$(BIN)/python -m tests.support.package
 
-bench: $(DEVELOP) ## the benchmarks, or a part of them: make bench ONLY=ingest
+bench: $(BENCH) ## the benchmarks, or a part of them: make bench ONLY=ingest
 	@$(BIN)/python -m benchmarks $(ONLY)
 
-lock: $(DEVELOP) ## make the three lock files anew from pyproject.toml, with the newest versions that it allows
+lock: $(DEVELOP) ## make the lock files anew from pyproject.toml, with the newest versions that it allows
 	@$(BIN)/uv pip compile pyproject.toml --extra local --group dev $(COMPILE) -o requirements-dev.lock --upgrade
 	@grep -oE '^[A-Za-z0-9._-]+==[^ ;]+' requirements-dev.lock >$(VENV)/versions.txt
 	@$(BIN)/uv pip compile pyproject.toml --extra local $(COMPILE) -o requirements.lock --upgrade -c $(VENV)/versions.txt
+	@$(BIN)/uv pip compile pyproject.toml --extra local --group dev --group bench $(COMPILE) -o requirements-bench.lock -c requirements-dev.lock
 	@$(BIN)/uv pip compile --group localstack $(COMPILE) -o requirements-localstack.lock --upgrade
 
 clean: ## remove what make has made
@@ -62,6 +64,12 @@ $(INSTALLED): requirements.lock pyproject.toml
 $(DEVELOP): requirements-dev.lock $(INSTALLED)
 	@echo "install: what tests, lint and packaging need besides"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock >$(LOG) 2>&1 \
+		|| { tail -20 $(LOG); exit 1; }
+	@touch $@
+
+$(BENCH): requirements-bench.lock $(DEVELOP)
+	@echo "install: the peers of the benchmarks"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-bench.lock >$(LOG) 2>&1 \
 		|| { tail -20 $(LOG); exit 1; }
 	@touch $@
 
