@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tesseract.cli.common import Stage, note, open_store, say, thousands
+from tesseract.cli.progress import State, progress
 
 if TYPE_CHECKING:
     from tesseract.config.dataset import Dataset
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from tesseract.ingestion.rejects import Rejects
     from tesseract.ingestion.upload import Tally
     from tesseract.store import Store
-
-EVERY = 30.0  # seconds between two lines of progress where no terminal is
-
 
 Files = Annotated[
     list[str], typer.Argument(metavar="FILE", help="ndjson, json, csv or parquet, .gz too; - is stdin; a pattern too.")
@@ -116,7 +114,7 @@ class Run:
         journal = self._journal(name)
         done = False
         try:
-            with progress(source, tally) as told:
+            with progress(lambda: _state(source, tally)) as told:
                 upload(
                     self._dataset,
                     source,
@@ -182,33 +180,6 @@ def summarize(name: str, tally: Tally, done: bool) -> None:
     say(f"{name}: {', '.join(parts)} in {tally.seconds:.1f} s, {thousands(tally.rate)} records/s{ending}")
 
 
-@contextmanager
-def progress(source: Source, tally: Tally) -> Iterator[Callable[[], None]]:
-    """A bar with rate and time left where a person is looking, else a line now and then. Yields what is to be called on change."""
-    import time
-
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        last = time.monotonic()
-
-        def line() -> None:
-            nonlocal last
-            if time.monotonic() - last >= EVERY:
-                last = time.monotonic()
-                share = f" ({100 * source.done // source.total} %)" if source.total else ""
-                note(f"{source.name}: {thousands(tally.settled)} records{share}, {thousands(tally.rate)} records/s")
-
-        yield line
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[counts]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task(source.name, total=None, counts="")
-
-        def moved() -> None:
-            counts = f"{thousands(tally.settled)} records, {thousands(tally.rate)} records/s"
-            bar.update(task, total=source.total or None, completed=source.done, counts=counts)
-
-        yield moved
+def _state(source: Source, tally: Tally) -> State:
+    counts = f"{thousands(tally.settled)} records, {thousands(tally.rate)} records/s"
+    return State(source.name, counts, source.done, source.total or 0)

@@ -153,12 +153,12 @@ def test_a_running_stack_is_found(monkeypatch):
         def environment(self) -> dict[str, str]:
             return {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
 
-    from tesseract import store
+    from tesseract import stage
 
     environment: dict[str, str] = {}
-    monkeypatch.setattr(store.os, "environ", environment)
+    monkeypatch.setattr(stage.os, "environ", environment)
     monkeypatch.setattr(tesseract.local, "status", Stack, raising=False)
-    assert store.use_stage("local") == "local"
+    assert stage.use_stage("local") == "local"
     assert environment == {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
 
 

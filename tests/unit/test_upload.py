@@ -188,10 +188,12 @@ def test_a_place_without_room_for_a_journal_is_said_and_changes_nothing(api, cap
 
 def test_a_person_sees_a_bar_and_a_log_a_line_now_and_then(api, capsys, monkeypatch):
     write("a.ndjson", *many(30))
-    monkeypatch.setattr(sys.modules["tesseract.cli.ingest"], "EVERY", 0)
+    monkeypatch.setattr(sys.modules["tesseract.cli.progress"], "EVERY", 0)
     code, _, err = run(capsys, "a.ndjson")
     assert code == 0
-    assert err.splitlines()[-1].startswith("a.ndjson: 30 records (100 %), ")
+    last = err.splitlines()[-1]
+    assert last.startswith("a.ndjson: 30 records, ")
+    assert last.endswith(" records/s (100 %)")
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the stream for a terminal
     code, out, err = run(capsys, "a.ndjson")
     assert (code, out[:29]) == (0, "a.ndjson: 30 of 30 records ac")
