@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import (
+    archive_decode,
     imports,
     ingest_handler,
     ingest_items,
@@ -27,12 +28,14 @@ from benchmarks.figures import Figure
 
 RESULTS = Path(__file__).parent / "results.json"
 INGEST = (ingest_items.run, ingest_handler.run, imports.run, ingest_memory.run, ingest_sustained.run)
+ARCHIVE = (archive_decode.run,)
 STREAM = (stream_fold.run, stream_handler.run, stream_units.run, stream_memory.run, imports.run, stream_freshness.run)
 PARTS: dict[str, tuple[Callable[[], Iterator[Figure]], ...]] = {
     "imports": (imports.run,),
     "memory": (ingest_memory.run,),
     "ingest": INGEST,
     "stream": STREAM,
+    "archive": ARCHIVE,
 }
 
 

@@ -1,4 +1,4 @@
-"""Data files of DynamoDB's exports as raw rows: gunzipped and decoded as a stream, checked against the manifest at its end.
+"""Data files of DynamoDB's exports: gunzipped as a stream, cut into chunks of lines, and lines as raw rows.
 
 A line of an incremental export holds the item's last state in the window; for one that expired it holds no new image, and is
 skipped: what TTL removes stays in the archive, and a user's delete is a tombstone. A line of a full export is the item alone.
@@ -7,9 +7,8 @@ skipped: what TTL removes stays in the archive, and a user's delete is a tombsto
 from __future__ import annotations
 
 import hashlib
-import zlib
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -17,6 +16,8 @@ from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
+from isal.igzip_lib import IsalError
+from isal.isal_zlib import decompressobj
 
 from tesseract.errors import DamagedError
 from tesseract.storage.codec import number_value
@@ -24,7 +25,7 @@ from tesseract.storage.columns import RawRow
 from tesseract.storage.keys import history_valid_time, is_history
 from tesseract.utils.time_utils import from_iso, from_micros
 
-CHUNK = 1 << 20
+PIECE = 1 << 20
 GZIP = 31  # zlib's name for "with gzip's header and checksum"
 
 
@@ -81,27 +82,54 @@ class _Line(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(_Line)
 
 
-def decode(stream: BinaryIO, key: str, md5: str, items: int, write_time: datetime | None = None) -> Iterator[Line]:
-    """The rows of a data file. `write_time` is that of a full export, whose lines carry none.
+class Chunk(NamedTuple):
+    """Some lines of a file, each with its line break. `first` is the number of the first one, `lines` how many there are."""
 
-    Raises DamagedError where a line does not decode, and at the end where the object's MD5 (base64) or the number of its lines
-    is not what the manifest says: commit nothing before the iterator is exhausted.
+    key: str
+    first: int
+    lines: int
+    body: bytes
+
+
+def chunks(stream: BinaryIO, key: str, md5: str, size: int) -> Iterator[Chunk]:
+    """A data file in chunks of about `size` bytes, or of one line where it is longer.
+
+    Raises DamagedError where the file is not gzip or is cut short, and at the end where the object's MD5 (base64) is not what the
+    manifest says: commit nothing before the iterator is exhausted.
     """
-    digest, count = hashlib.md5(usedforsecurity=False), 0
-    for line in _lines(stream, digest, key):
-        count += 1
-        try:
-            decoded = _DECODER.decode(line)
-            found = _row(decoded, write_time)
-        except (msgspec.DecodeError, ValueError) as error:
-            raise DamagedError(f"line {count} of the export does not decode: {error}", key=key) from error
-        if found is not None:
-            yield found
+    digest, first = hashlib.md5(usedforsecurity=False), 1
+    for body in _whole_lines(_gunzip(stream, digest, key), size):
+        count = body.count(b"\n")
+        yield Chunk(key, first, count, body)
+        first += count
     seen = b64encode(digest.digest()).decode()
     if seen != md5:
         raise DamagedError(f"the file's MD5 is {seen}, its manifest says {md5}", key=key)
-    if count != items:
-        raise DamagedError(f"the file has {count} lines, its manifest says {items}", key=key)
+
+
+def rows_of(chunk: Chunk, write_time: datetime | None) -> Iterator[Line | None]:
+    """The row of each line, None where it has none. `write_time` is that of a full export, whose lines carry none.
+
+    Raises DamagedError where a line does not decode.
+    """
+    for place, line in enumerate(chunk.body.split(b"\n")):
+        if line.strip():
+            try:
+                yield line_of(line, write_time)
+            except ValueError as error:
+                raise DamagedError(f"line {chunk.first + place} of the export does not decode: {error}", key=chunk.key) from error
+
+
+def line_of(line: bytes, write_time: datetime | None) -> Line | None:
+    """The row of one line. Raises ValueError where it does not decode."""
+    return _row(_DECODER.decode(line), write_time)
+
+
+def fields_of(chunk: Chunk) -> set[str]:
+    """The names of all fields in the chunk. Raises ValueError where a line does not decode."""
+    lines = (_DECODER.decode(line) for line in chunk.body.split(b"\n") if line.strip())
+    images = (line.NewImage or line.Item for line in lines)
+    return {name for image in images if image is not None for name in image.fields.M}
 
 
 def _row(line: _Line, write_time: datetime | None) -> Line | None:
@@ -113,7 +141,7 @@ def _row(line: _Line, write_time: datetime | None) -> Line | None:
         raise ValueError("neither a change nor an item of a full export")
     if image is None:
         return None
-    dataset, group = _partition(image.pk.S)
+    dataset, group = partition_of(image.pk.S)
     history = is_history(image.sk.S)
     row = RawRow(
         valid_time=history_valid_time(image.sk.S) if history else from_iso(image.sk.S),
@@ -127,7 +155,8 @@ def _row(line: _Line, write_time: datetime | None) -> Line | None:
 
 
 @lru_cache(maxsize=4096)
-def _partition(pk: str) -> tuple[str, str]:
+def partition_of(pk: str) -> tuple[str, str]:
+    """(dataset, group) of an item's partition key. Raises ValueError."""
     dataset, group, _ = pk.split("#")
     return unquote(dataset), group
 
@@ -142,28 +171,35 @@ def _value(value: _Value) -> int | Decimal | str | bool:
     raise ValueError("a value is neither a number nor text nor a truth value")
 
 
-def _lines(stream: BinaryIO, digest: hashlib._Hash, key: str) -> Iterator[bytes]:
-    rest = b""
-    for text in _gunzip(stream, digest, key):
-        *lines, rest = (rest + text).split(b"\n")
-        yield from (line for line in lines if line.strip())
+def _whole_lines(texts: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Texts put together to about `size` bytes, cut behind a line break; the last line gets one where it has none."""
+    parts: list[bytes] = []
+    held = 0
+    for text in texts:
+        end = text.rfind(b"\n") + 1 if held + len(text) >= size else 0
+        if end:
+            yield b"".join((*parts, text[:end]))
+            parts, held, text = [], 0, text[end:]
+        parts.append(text)
+        held += len(text)
+    rest = b"".join(parts)
     if rest.strip():
-        yield rest
+        yield rest if rest.endswith(b"\n") else rest + b"\n"
 
 
 def _gunzip(stream: BinaryIO, digest: hashlib._Hash, key: str) -> Iterator[bytes]:
     """The text of a gzip file in pieces of bounded size; `digest` sees the bytes as they are stored."""
-    inflate, begun = zlib.decompressobj(GZIP), False
+    inflate, begun = decompressobj(GZIP), False
     try:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-            while chunk:
+        while piece := stream.read(PIECE):
+            digest.update(piece)
+            while piece:
                 begun = True
-                yield inflate.decompress(chunk, CHUNK)
-                chunk = inflate.unconsumed_tail
+                yield inflate.decompress(piece, PIECE)
+                piece = inflate.unconsumed_tail
                 if inflate.eof:  # a gzip file may be several, one after the other
-                    chunk, inflate, begun = inflate.unused_data, zlib.decompressobj(GZIP), False
-    except zlib.error as error:
+                    piece, inflate, begun = inflate.unused_data, decompressobj(GZIP), False
+    except IsalError as error:  # type: ignore[misc]  # its stub declares an instance
         raise DamagedError(f"the file is not gzip: {error}", key=key) from error
     if begun:
         raise DamagedError("the file ends early", key=key)

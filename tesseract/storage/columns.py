@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -97,26 +97,33 @@ def _group_columns(dataset: Dataset, group: str, count: int) -> dict[str, pa.Arr
 
 def unify(tables: Sequence[pa.Table]) -> list[pa.Table]:
     """Tables with the same columns in the same order: absent ones are null, types are widened."""
-    kinds: dict[str, pa.DataType] = {}
-    for table in tables:
-        for field in table.schema:
-            kinds[field.name] = wider(kinds[field.name], field.type) if field.name in kinds else field.type
-    columns = {name: _unified(tables, name, kinds[name]) for name in sorted(kinds, key=_system_last)}
+    kinds = kinds_of(table.schema for table in tables)
+    columns = {name: _unified(tables, name, kind) for name, kind in kinds.items()}
     return [pa.table({name: parts[place] for name, parts in columns.items()}) for place in range(len(tables))]
+
+
+def kinds_of(schemas: Iterable[pa.Schema]) -> dict[str, pa.DataType]:
+    """The columns of files read together, in order, each with the type that holds the types of all."""
+    kinds: dict[str, pa.DataType] = {}
+    for schema in schemas:
+        for field in schema:
+            kinds[field.name] = wider(kinds[field.name], field.type) if field.name in kinds else field.type
+    return {name: kinds[name] for name in sorted(kinds, key=_system_last)}
 
 
 def _unified(tables: Sequence[pa.Table], name: str, kind: pa.DataType) -> list[pa.ChunkedArray]:
     try:
-        return [_cast(table, name, kind) for table in tables]
+        return [as_kind(table, name, kind) for table in tables]
     except pa.ArrowInvalid:  # numbers that need more digits together than a column has: their text has them
-        return [_cast(table, name, pa.string()) for table in tables]
+        return [as_kind(table, name, pa.string()) for table in tables]
 
 
 def _system_last(name: str) -> bool:
     return name.startswith("__")
 
 
-def _cast(table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
+def as_kind(table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
+    """A column with type `kind`, of nulls where it is absent. Raises ArrowInvalid where a value would lose digits."""
     place = table.schema.get_field_index(name)
     if place < 0:
         return pa.chunked_array([pa.nulls(len(table), kind)])

@@ -45,6 +45,8 @@ def cases() -> dict[str, tuple[list[list[bytes]], bool]]:
         "ttl": ([[removed, removed]], False),
         "empty": ([[], []], False),
         "full": ([[item_line(one), item_line(gone)], [item_line(two)], []], True),
+        "many": ([[line] for line in changes] + [[] for _ in range(20)] + [[removed] for _ in range(20)], False),
+        "unknown": ([[change_line({**one, "later_version": {"a": [1, None]}}, WRITTEN), *changes[1:]]], False),
         "groups": ([[*changes, change_line(other, WRITTEN + 3)]], False),
     }
 

@@ -8,16 +8,15 @@ import io
 import random
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 
 import pytest
 from msgspec.structs import replace
 
 from tesseract.errors import DamagedError, RetryError
-from tesseract.model import Window
+from tesseract.model import Window, WindowKind
 from tesseract.processing import collector
 from tesseract.processing.collector import SUMMARY, collect, tasks_of, window_of
-from tesseract.processing.export_lines import decode
+from tesseract.processing.export_tables import Known, decode_file
 from tesseract.processing.segments import RAW
 from tesseract.storage.exports import Export
 from tesseract.storage.parquet_writer import read
@@ -35,7 +34,8 @@ def load(case: str) -> tuple[World, Window]:
     for path in sorted((FOLDER / case).rglob("*")):
         if path.is_file():
             world.backend.objects.put(f"{PREFIX}/{path.relative_to(FOLDER / case)}", path.read_bytes())
-    window = Window(to_micros(START), to_micros(END), "exporting", export_arn=export_arn(EXPORT))
+    kind: WindowKind = "full" if case == "full" else "incremental"
+    window = Window(to_micros(START), to_micros(END), "exporting", export_arn=export_arn(EXPORT), kind=kind)
     world.catalog.open_window(window)
     world.exports.status[window.export_arn] = Export("COMPLETED")
     world.now = END
@@ -49,16 +49,29 @@ def run(world: World) -> Window:
     return window
 
 
+def known(world: World) -> Known:
+    """What a decoder knows of the world's datasets."""
+    return Known({world.dataset.name: world.dataset}.__getitem__)
+
+
+def edit(world: World, name: str, old: bytes, new: bytes) -> None:
+    """Change a manifest of the kept export, and its checksum with it."""
+    key = f"{PREFIX}/AWSDynamoDB/{EXPORT}/{name}"
+    body = world.backend.objects.get(key).replace(old, new)
+    world.backend.objects.put(key, body)
+    world.backend.objects.put(key.replace("json", "checksum"), b64encode(hashlib.md5(body).digest()))
+
+
 def at(day: int, hour: int) -> int:
     return to_micros(datetime(2024, 2, day, hour, tzinfo=UTC))
 
 
-@pytest.mark.parametrize("case", ["incremental", "several", "full"])
+@pytest.mark.parametrize("case", ["incremental", "several", "full", "many", "unknown"])
 def test_the_kept_exports_archive_to_the_same_rows(case: str) -> None:
     world, _ = load(case)
     window = run(world)
     assert window.state == "closed"
-    assert window.files == {"incremental": 1, "several": 2, "full": 2}[case]
+    assert window.files == {"incremental": 1, "several": 2, "full": 2, "many": 23, "unknown": 1}[case]
     assert world.archived("KJFK") == {at(27, 6): {"temp": -3.25, "wind": 12}, at(28, 7): {"temp": 0.1}, at(28, 9): None}
     assert world.catalog.progress().archived_through == window.end
 
@@ -88,10 +101,10 @@ def test_write_times_come_from_the_lines_and_of_a_full_export_from_its_time() ->
         (task, *_) = world.collect()
         stream = world.backend.objects.open(task.key)
         moment = END if case == "full" else None
-        (first, *_) = decode(stream, task.key, task.md5, task.items, moment)
-        assert first.row.write_time is not None
-        assert to_micros(first.row.write_time) == written
-        assert first.row.fields == {"temp": Decimal("-3.25"), "wind": 12}
+        (((_, table),),) = (tables.values() for tables in decode_file(stream, task.key, task.md5, task.items, known(world), moment))
+        first = table.to_pylist()[0]
+        assert to_micros(first["__write_time"]) == written
+        assert (first["temp"], first["wind"]) == (-3.25, 12)
 
 
 def test_nothing_is_collected_before_dynamodb_says_complete() -> None:
@@ -115,9 +128,7 @@ def test_a_summary_names_its_window() -> None:
 def test_keys_without_the_prefix_as_in_the_guide_are_found() -> None:
     world, window = load("incremental")
     for name in (SUMMARY, "manifest-files.json"):
-        key = f"{PREFIX}/AWSDynamoDB/{EXPORT}/{name}"
-        world.backend.objects.put(key, world.backend.objects.get(key).replace(f'"{PREFIX}/'.encode(), b'"'))
-    world.backend.objects.delete(f"{PREFIX}/AWSDynamoDB/{EXPORT}/manifest-files.checksum")
+        edit(world, name, f'"{PREFIX}/'.encode(), b'"')
     (task,) = tasks_of(world.backend.objects, window)
     assert task.key.startswith(f"{PREFIX}/AWSDynamoDB/data/")
 
@@ -128,16 +139,34 @@ def test_keys_without_the_prefix_as_in_the_guide_are_found() -> None:
         (SUMMARY, b'"itemCount":3', b'"itemCount":4', "3 items, the summary says 4"),
         (SUMMARY, f"export/{EXPORT}".encode(), b"export/01709254800000-ffffffff", "the window's export is"),
         (SUMMARY, b"{", b"[", "does not decode"),
-        ("manifest-files.json", b"etag", b"Etag", "checksum"),
+        (SUMMARY, b'"exportType":"INCREMENTAL_EXPORT"', b'"exportType":"FULL_EXPORT"', "the window is incremental"),
     ],
 )
 def test_manifests_that_contradict_each_other_are_refused(name: str, old: bytes, new: bytes, reason: str) -> None:
     world, window = load("incremental")
-    key = f"{PREFIX}/AWSDynamoDB/{EXPORT}/{name}"
-    body = world.backend.objects.get(key).replace(old, new, 1)
-    world.backend.objects.put(key, body)
+    edit(world, name, old, new)
     with pytest.raises(DamagedError, match=reason):
         tasks_of(world.backend.objects, window)
+
+
+@pytest.mark.parametrize("name", [SUMMARY, "manifest-files.json"])
+@pytest.mark.parametrize("ending", ["checksum", "md5"])
+def test_a_manifest_that_is_not_what_its_checksum_says_is_refused(name: str, ending: str) -> None:
+    world, window = load("incremental")
+    place = f"{PREFIX}/AWSDynamoDB/{EXPORT}/{name}"
+    checksum = world.backend.objects.get(place.replace("json", "checksum"))
+    world.backend.objects.delete(place.replace("json", "checksum"))
+    world.backend.objects.put(place.replace("json", ending), checksum)
+    assert tasks_of(world.backend.objects, window)
+    world.backend.objects.put(place, world.backend.objects.get(place) + b" ")
+    with pytest.raises(DamagedError, match=f"{name} does not match its checksum"):
+        tasks_of(world.backend.objects, window)
+
+
+def test_a_full_export_of_another_time_is_refused() -> None:
+    world, window = load("full")
+    with pytest.raises(DamagedError, match="ends at another time"):
+        tasks_of(world.backend.objects, replace(window, end=window.end + 1_000_000))
 
 
 @pytest.mark.parametrize("damage", ["byte", "cut", "text", "line"])
@@ -164,7 +193,7 @@ def test_the_number_of_lines_is_checked() -> None:
     world, _ = load("incremental")
     (task,) = world.collect()
     with pytest.raises(DamagedError, match="3 lines, its manifest says 2"):
-        list(decode(world.backend.objects.open(task.key), task.key, task.md5, 2))
+        list(decode_file(world.backend.objects.open(task.key), task.key, task.md5, 2, known(world), None))
 
 
 def test_a_file_of_several_gzip_members_and_long_lines_is_read_whole() -> None:
@@ -174,7 +203,8 @@ def test_a_file_of_several_gzip_members_and_long_lines_is_read_whole() -> None:
     half = text.index(b"\n", len(text) // 2) - 7
     body = gzip.compress(text[:half]) + gzip.compress(text[half:])
     md5 = b64encode(hashlib.md5(body).digest()).decode()
-    assert sum(1 for _ in decode(io.BytesIO(body), "k", md5, 15_000)) == 15_000
+    (tables,) = decode_file(io.BytesIO(body), "k", md5, 15_000, known(world), None)
+    assert sum(len(table) for _, table in tables.values()) == 15_000
 
 
 def test_rows_of_an_unknown_dataset_wait_for_it() -> None:
