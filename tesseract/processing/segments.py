@@ -105,11 +105,16 @@ def write_rows(objects: Objects, partition: Partition, table: pa.Table, window_e
 def write_segment(objects: Objects, partition: Partition, tier: str, period: Period, table: pa.Table, window_end: int) -> Segment:
     """Write sorted rows of one period as one object, under a name that is never used again."""
     key, about = named(partition, tier, period, window_end)
-    file = parquet_writer.encode(table, about)
+    file = parquet_writer.encode(table, about, bloom_columns(partition))
     objects.put(key, file.body)
     times = pc.min_max(table[partition.time_column].cast(pa.int64())).as_py()
     span = times["min"], times["max"]
     return described(key, tier, period, file, len(file.body), len(table), span, window_end, group_spans(partition, table))
+
+
+def bloom_columns(partition: Partition) -> tuple[str, ...]:
+    """The columns by which a reader can rule out row groups: those of the group, where several share a file."""
+    return partition.dataset.group_columns if partition.shared else ()
 
 
 def named(partition: Partition, tier: str, period: Period, window_end: int) -> tuple[str, dict[str, str]]:

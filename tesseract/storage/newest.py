@@ -62,8 +62,13 @@ def newest(tables: Sequence[pa.Table], order: Order) -> tuple[pa.Table, pa.Chunk
 
 def _numbers(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     """A column to sort by, without nulls."""
+    return _ranks(column) if pa.types.is_string(column.type) else key_column(column, name)
+
+
+def key_column(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """A column whose values compare as the order says: texts as they are, anything else as integers without nulls."""
     if pa.types.is_string(column.type):
-        return _ranks(column)
+        return column
     return pc.fill_null(column.cast(pa.int64()), _LAST if name == WRITE_TIME else _FIRST)
 
 

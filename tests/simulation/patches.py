@@ -74,7 +74,7 @@ def attach(sim: Scheduler | None) -> None:
 _tables: dict[bytes, pa.Table] = {}
 
 
-def _encode(table: pa.Table, metadata: Mapping[str, str]) -> parquet_writer.File:
+def _encode(table: pa.Table, metadata: Mapping[str, str], bloom: Sequence[str] = ()) -> parquet_writer.File:
     body = b"%d PAR1" % len(_tables)
     _tables[body] = table
     return parquet_writer.File(body, 0, 4, "")

@@ -194,7 +194,7 @@ class Stage:
 
     def compact(self) -> None:
         """The timer that merges segments."""
-        compactor.compact(self.shared, self.tapped.objects, [self.newest], self.sim.clock())
+        compactor.compact(self.shared, self.tapped.objects, [self.newest], self.sim.clock(), whole=True)
 
     def through(self) -> int:
         return self.catalog.progress().archived_through

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from tesseract.config.tiers import UNITS, tier_period
 from tesseract.model import Manifest, Segment
 from tesseract.processing import compactor
-from tesseract.processing.compactor import plan, summary
+from tesseract.processing.compactor import summary
+from tesseract.processing.merge_plan import plan
 from tesseract.processing.segments import RAW, Partition, swapped
 from tesseract.utils.time_utils import from_micros, to_micros
 from tests.support.archive_world import World, temp, weather
@@ -43,10 +44,10 @@ def manifests(draw: st.DrawFn) -> tuple[Manifest, tuple[str, ...]]:
     return Manifest("weather", RAW, "A", segments=segments), ladder
 
 
-@given(manifests(), moments, st.integers(0, 6))
-def test_a_plan_is_sound(made: tuple[Manifest, tuple[str, ...]], now: datetime, through: int) -> None:
+@given(manifests(), moments, st.integers(0, 6), st.booleans())
+def test_a_plan_is_sound(made: tuple[Manifest, tuple[str, ...]], now: datetime, through: int, whole: bool) -> None:
     manifest, ladder = made
-    merges = plan(manifest, ladder, now, through)
+    merges = plan(manifest, ladder, now, through, whole)
     inputs = [found.key for merge in merges for found in merge.inputs]
     assert len(inputs) == len(set(inputs))
     for merge in merges:
@@ -60,13 +61,13 @@ def test_a_plan_is_sound(made: tuple[Manifest, tuple[str, ...]], now: datetime, 
 
 
 @given(manifests(), moments, st.integers(0, 6))
-def test_plans_come_to_an_end_with_one_segment_per_period(
+def test_plans_of_the_whole_come_to_an_end_with_one_segment_per_period(
     made: tuple[Manifest, tuple[str, ...]], now: datetime, through: int
 ) -> None:
     manifest, ladder = made
     firsts = sorted(found.first for found in manifest.segments)
     for _ in range(10):
-        merges = plan(manifest, ladder, now, through)
+        merges = plan(manifest, ladder, now, through, whole=True)
         if not merges:
             break
         for number, merge in enumerate(merges):
@@ -118,7 +119,7 @@ def test_late_rows_are_merged_into_what_is_there_and_the_newest_wins() -> None:
     world.put("A", at, temp("2"))
     world.put("A", at + DAY, temp("3"))
     world.archive()
-    assert [merged.merge.step for merged in world.compact()] == ["daily→monthly", "monthly→yearly"]
+    assert [merged.merge.step for merged in world.compact()] == ["daily→yearly"]
     assert world.archived("A") == {to_micros(at): {"temp": 2.0}, to_micros(at + DAY): {"temp": 3.0}}
     assert len(world.catalog.manifest("weather", RAW, "A").segments) == 1
 
@@ -133,7 +134,7 @@ def test_segments_of_a_window_that_may_still_grow_older_rows_are_left_alone() ->
     for task in world.collect():
         world.work(task)
     assert world.compact() == []
-    world.now += timedelta(minutes=20)
+    world.now += timedelta(hours=12)  # a window that is not committed by then sends its tasks again
     for task in world.collect():
         world.work(task)
     assert sum(merged.purged for merged in world.compact()) == 1
@@ -149,7 +150,9 @@ def test_a_tombstone_stays_while_another_segment_may_hold_its_key() -> None:
     for _ in range(2):
         world.put("A", at, deleted=True)
         world.archive()
-    february = compactor.compact(world.catalog, world.backend.objects, [world.dataset], datetime(2024, 2, 15, tzinfo=UTC))
+    february = compactor.compact(
+        world.catalog, world.backend.objects, [world.dataset], datetime(2024, 2, 15, tzinfo=UTC), whole=True
+    )
     assert [(merged.merge.label, merged.rows, merged.purged) for merged in february] == [("daily 2024-02-10", 1, 0)]
     assert world.archived("A")[to_micros(at)] is None
     assert [(merged.merge.label, merged.purged) for merged in world.compact()] == [("daily→monthly 2024-02", 1)]
@@ -165,7 +168,7 @@ def test_a_purge_is_given_up_when_a_segment_comes_that_may_hold_the_key() -> Non
         world.archive()
     manifest = world.catalog.manifest("weather", RAW, "A")
     through = world.catalog.progress().archived_through
-    (merge,) = plan(manifest, ("daily",), world.now, through)
+    (merge,) = plan(manifest, ("daily",), world.now, through, whole=True)
     world.put("A", at - HOUR, temp("5"))
     world.put("A", at + HOUR, temp("5"))
     world.archive()
@@ -182,7 +185,7 @@ def test_a_merge_whose_input_has_gone_is_given_up() -> None:
         world.archive()
     manifest = world.catalog.manifest("weather", RAW, "A")
     through = world.catalog.progress().archived_through
-    merge = plan(manifest, ("daily",), world.now, through)[0]
+    merge = plan(manifest, ("daily",), world.now, through, whole=True)[0]
     world.compact()
     before = world.state()
     partition = Partition(world.dataset, RAW, "A")
@@ -227,3 +230,51 @@ def test_a_week_is_cut_where_the_next_tier_is_cut() -> None:
         "weekly→monthly 2024-01",
         "monthly→yearly 2023",
     ]
+
+
+@pytest.mark.parametrize(("segments", "rows"), [(1, 864), (12, 72), (40, 20), (4, 20_000)])
+def test_a_month_of_late_rows_is_written_less_than_four_times_and_the_year_not_again(segments: int, rows: int) -> None:
+    ladder, year, now = ("daily", "monthly", "yearly"), datetime(2023, 1, 1, tzinfo=UTC), datetime(2024, 3, 1, tzinfo=UTC)
+    base = replace(segment("base", ladder, "yearly", year), rows=31_536_000)
+    manifest = Manifest("weather", RAW, "A", segments=(base,))
+    came = written = 0
+    for day in range(30):
+        now += DAY
+        days = ((day * 7 + number * 9) % 365 for number in range(segments))
+        late = [segment(f"{day}.{number}", ladder, "daily", year + at * DAY, to_micros(now)) for number, at in enumerate(days)]
+        manifest = replace(manifest, segments=(*manifest.segments, *(replace(one, rows=rows) for one in late)))
+        came += segments * rows
+        while merges := plan(manifest, ladder, now, to_micros(now)):
+            for merge in merges:
+                written += merge.rows
+                key = f"m{written}.{len(manifest.segments)}"
+                output = replace(segment(key, ladder, merge.tier, merge.period.start, to_micros(now)), rows=merge.rows)
+                changed = swapped(manifest, [found.key for found in merge.inputs], output, 0, "")
+                assert changed is not None
+                manifest = changed
+        assert len(manifest.segments) <= 24
+    assert base in manifest.segments
+    assert written <= 4 * came
+    quiet = plan(manifest, ladder, now + 8 * DAY, to_micros(now + 8 * DAY))
+    assert [len(merge.inputs) for merge in quiet] == [len(manifest.segments)]
+
+
+def test_what_readers_feel_most_is_merged_first() -> None:
+    ladder, now = ("daily", "monthly"), datetime(2024, 3, 20, tzinfo=UTC)
+    days = (
+        [datetime(2024, 3, 19, tzinfo=UTC)] * 4 + [datetime(2020, 3, 19, tzinfo=UTC)] * 4 + [datetime(2024, 3, 18, tzinfo=UTC)] * 6
+    )
+    manifest = Manifest("weather", RAW, "A", segments=tuple(segment(f"s{n}", ladder, "daily", day) for n, day in enumerate(days)))
+    assert [merge.label for merge in plan(manifest, ladder, now, 1)][:2] == ["daily 2024-03-18", "daily 2024-03-19"]
+
+
+def test_a_run_begins_no_merge_that_its_time_does_not_allow() -> None:
+    world = World(parts=1)
+    for wind in (1, 2):
+        world.put("A", datetime(2023, 5, 5, tzinfo=UTC), temp("1", wind))
+        world.archive()
+    before, objects = world.state(), world.backend.objects
+    none = compactor.compact(world.catalog, objects, [world.dataset], world.now, seconds_left=lambda: 5, whole=True)
+    assert none == []
+    assert world.state() == before
+    assert world.compact()
