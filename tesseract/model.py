@@ -113,11 +113,17 @@ def of_group(manifest: Manifest, group: str) -> Manifest:
     return msgspec.structs.replace(manifest, group=group, segments=segments)
 
 
-WindowState = Literal["exporting", "collecting", "closed"]
+WindowState = Literal["open", "exporting", "exported", "collecting", "closed"]
+WindowKind = Literal["incremental", "full", "covered"]
 
 
 class Window(msgspec.Struct, frozen=True):
-    """One export window [start, end) in write time, µs since 1970, on whole seconds. `files` is 0 until the summary is read."""
+    """One export window [start, end) in write time, µs since 1970, on whole seconds. `files` is 0 until the summary is read.
+
+    `open`: no export has been asked for under this attempt; `exporting`: one has been; `exported`: it is complete and verified;
+    `collecting`: its files are tasks; `closed`: all are committed. A `full` window has everything that was in the table at its
+    end; a `covered` one needs no export of its own, because a full window spans it.
+    """
 
     start: int
     end: int
@@ -130,6 +136,13 @@ class Window(msgspec.Struct, frozen=True):
     collected_at: int = 0  # when its files were last made into tasks; 0 before
     closed_at: int = 0
     snapshot_at: int = 0  # when the aggregate snapshots of the window were committed; 0 before
+    kind: WindowKind = "incremental"
+
+    @property
+    def unasked(self) -> bool:
+        """Whether an export is still to be asked for under the present attempt."""
+        # windows of an earlier version of this library were stored as exporting before anything was asked for
+        return self.state == "open" or (self.state == "exporting" and not self.export_arn)
 
     @property
     def export(self) -> str:
@@ -139,5 +152,9 @@ class Window(msgspec.Struct, frozen=True):
     @property
     def id(self) -> str:
         """The name of the window in keys, commits and paths."""
-        moment = from_micros(self.start)
-        return f"{moment:%Y%m%dT%H%M%SZ}"
+        return window_id(self.start)
+
+
+def window_id(start: int) -> str:
+    """The name of the export window that starts in the second of `start` (µs since 1970); names sort as their windows do."""
+    return f"{from_micros(start):%Y%m%dT%H%M%SZ}"

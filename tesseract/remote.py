@@ -92,8 +92,9 @@ def repair_now(
 
 
 def compact_now(stage: str, dataset: str | None = None, call: Call = invoke) -> list[dict[str, Any]]:
-    """Merge what is due, of all datasets or one; the merges added up by dataset, level and step."""
-    merges: list[dict[str, Any]] = call(stage, "compact", {"dataset": dataset} if dataset else {})["merges"]
+    """Merge what is due, of all datasets or one, to one segment a period; the merges added up by dataset, level and step."""
+    payload = {"whole": True, **({"dataset": dataset} if dataset else {})}
+    merges: list[dict[str, Any]] = call(stage, "compact", payload)["merges"]
     call(stage, "metadata", {})
     return merges
 
@@ -148,7 +149,7 @@ def _wait(
         if now > deadline:
             state = "gone" if window is None else window.state
             raise BackendError(f"window {window_id} is still {state}", hint="`tesseract archive status` shows how it goes on")
-        if window is not None and window.state == "collecting":
+        if window is not None and window.state in ("exported", "collecting"):
             say(f"window {window_id}: archiving {window.files} files, {window.items} items")
         if now - looked >= NUDGE:
             looked = now

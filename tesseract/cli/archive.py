@@ -2,52 +2,50 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+import json
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tesseract.cli.common import Format, Stage, age, open_store, say, spinner, thousands
-from tesseract.utils.time_utils import from_micros, iso_seconds, utc_now
+from tesseract.cli import delete, keeping
+from tesseract.cli.common import Format, Stage, note, open_store, say, spinner, thousands
+from tesseract.utils.time_utils import utc_now
 
 if TYPE_CHECKING:
     from tesseract.config.dataset import Dataset
     from tesseract.storage.catalog import Catalog
 
-archive_app = typer.Typer(name="archive", help="The archive: status, export, compact.", no_args_is_help=True)
+archive_app = typer.Typer(name="archive", help="The archive: status, export, retry, compact, verify.", no_args_is_help=True)
+keeping.register(archive_app)
+delete.register_archive(archive_app)
 Name = Annotated[str | None, typer.Argument(metavar="[DATASET]", help="One dataset; else all.", show_default=False)]
-SHOWN = 20  # newest windows
 
 
 @archive_app.command()
 def status(dataset: Name = None, stage: Stage = None, form: Format = None) -> None:
-    """Export windows, how far the archive is behind, and what each tier holds. With --format, the tiers alone."""
+    """Export windows, lag, what is left until the buffer forgets, dead letters, and what each tier holds.
+
+    While files are being archived a terminal gets a bar first. With --format json all of it is one object; csv, ndjson and parquet
+    have the tiers alone.
+    """
+    from tesseract.cli import archive_status
     from tesseract.cli.output import choose, write_rows
 
-    catalog, now = open_store(stage).catalog, utc_now()
-    tiers = [row for found in _datasets(catalog, dataset) for row in _tiers(catalog, found)]
-    if form is not None:
-        write_rows(tiers, choose(form, None), None)
+    store = open_store(stage)
+    datasets = _datasets(store.catalog, dataset)
+    form = choose(form, None)
+    if form not in ("table", "json"):
+        write_rows([row for found in datasets for row in archive_status.tiers(store.catalog, found)], form, None)
         return
-    windows = catalog.windows()
-    rows = [
-        {
-            "window": window.id,
-            "state": "snapshot" if window.snapshot_at else window.state,
-            "from": iso_seconds(from_micros(window.start)),
-            "to": iso_seconds(from_micros(window.end)),
-            "files": window.files,
-            "rows": window.items,
-            "age": age(now - from_micros(window.end)),
-        }
-        for window in windows[-SHOWN:]
-    ]
-    say(f"export windows{f' (the newest {SHOWN} of {len(windows)})' if len(windows) > SHOWN else ''}")
-    write_rows(rows, "table", None)
-    progress = catalog.progress()
-    say(f"\narchived through  {_lag(progress.archived_through, now)}")
-    say(f"snapshot through  {_lag(progress.snapshot_through, now)}\n")
-    write_rows(tiers, "table", None)
+    if form == "table" and sys.stdout.isatty():
+        archive_status.follow(store.catalog, utc_now)
+    facts = archive_status.gather(store.catalog, datasets, _dead_letters(store.stage), utc_now())
+    if form == "json":
+        say(json.dumps(facts, indent=2))
+    else:
+        archive_status.show(facts)
 
 
 @archive_app.command()
@@ -56,14 +54,42 @@ def export(
     stage: Stage = None,
     timeout: Annotated[int, typer.Option(help="Seconds to wait until the export is archived.", min=1)] = 3600,
 ) -> None:
-    """Export and archive what is in the buffer now, and wait for it. A window holds the writes of all datasets."""
+    """Export and archive what is in the buffer now, and wait for it. A window holds the writes of all datasets.
+
+    With DATASET it says how many rows of it have been archived. Where no window is possible yet, it says when one is.
+    """
     from tesseract.remote import export_now, reached
 
     store = open_store(stage)
     _datasets(store.catalog, dataset)
+    before = store.catalog.progress().archived_through
     with spinner() as progress:
         window = export_now(store.stage, store.catalog, progress, timeout=timedelta(seconds=timeout))
-    say(f"archived {thousands(window.items)} items in {thousands(window.files)} files; every write before {reached(window)} is in")
+    if dataset is None:
+        done = f"{thousands(window.items)} items in {thousands(window.files)} files"
+    else:
+        windows = [found for found in store.catalog.windows(before) if before < found.end <= window.end]
+        done = f"{thousands(sum(store.catalog.rows_of(found, dataset) for found in windows))} rows of {dataset}"
+    say(f"archived {done}; every write before {reached(window)} is in")
+
+
+@archive_app.command()
+def retry(stage: Stage = None) -> None:
+    """Send the tasks that have failed five times back to the workers. Do so once what made them fail is mended."""
+    from tesseract.processing.dead_letters import retry as run
+    from tesseract.storage.services import queue
+
+    store = open_store(stage)
+    done = run(queue(store.stage, "work-dead"), queue(store.stage, "work"))
+    for window, tasks in sorted(done.windows.items()):
+        say(f"window {window}: {thousands(tasks)} {'task' if tasks == 1 else 'tasks'}")
+    if done.strange:
+        note(f"{thousands(done.strange)} messages are no tasks, and were left")
+    say(
+        f"sent {thousands(done.windows.total())} dead letters back to the work queue"
+        if done.windows
+        else "there are no dead letters"
+    )
 
 
 @archive_app.command()
@@ -90,24 +116,13 @@ def _datasets(catalog: Catalog, name: str | None) -> list[Dataset]:
     return datasets_of(catalog) if name is None else [Configs(catalog, utc_now).get(name)]
 
 
-def _tiers(catalog: Catalog, dataset: Dataset) -> list[dict[str, Any]]:
-    from tesseract.processing.publisher import sizes
+def _dead_letters(stage: str) -> int | None:
+    """How many tasks have failed for good; None where AWS does not say."""
+    from tesseract.errors import TesseractError
+    from tesseract.storage.services import queue
 
-    return [
-        {
-            "dataset": dataset.name,
-            "level": size.level,
-            "tier": size.tier,
-            "segments": size.segments,
-            "rows": size.rows,
-            "bytes": size.bytes,
-        }
-        for size in sizes(catalog, dataset)
-    ]
-
-
-def _lag(through: int, now: datetime) -> str:
-    if not through:
-        return "nothing yet"
-    moment = from_micros(through)
-    return f"{iso_seconds(moment)}, {age(now - moment)} behind"
+    try:
+        return queue(stage, "work-dead").depth()
+    except TesseractError as error:
+        note(f"the dead letters cannot be counted: {error}")
+        return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -15,14 +16,15 @@ from msgspec.structs import replace
 
 from tesseract.errors import DamagedError, NotFoundError
 from tesseract.model import Window
+from tesseract.processing.windows import settled
 from tesseract.storage.base import Objects
 from tesseract.storage.catalog import Catalog
-from tesseract.storage.exports import Exports, export_id
+from tesseract.storage.exports import Exports
 from tesseract.storage.keys import exports_prefix
 from tesseract.storage.services import Queue
 from tesseract.utils.time_utils import from_iso, from_micros, to_micros
 
-RESEND = timedelta(minutes=20)  # longer than a worker may run: its task is not lost before
+RESEND = timedelta(hours=12)  # longer than the five tries of a task can last: before that, none is lost
 SUMMARY = "manifest-summary.json"
 Progress = Literal["waiting", "collecting", "closed"]
 
@@ -59,7 +61,8 @@ class _File(msgspec.Struct, rename="camel"):
 
 def collect_all(catalog: Catalog, objects: Objects, exports: Exports, queue: Queue, now: datetime) -> dict[str, Progress]:
     """`collect` for every window that is not closed: the fallback for a lost event."""
-    done = {w.id: collect(catalog, objects, exports, queue, w, now) for w in catalog.windows() if w.state != "closed"}
+    windows = catalog.windows(catalog.progress().archived_through)
+    done = {w.id: collect(catalog, objects, exports, queue, w, now) for w in windows if w.state != "closed"}
     settle(catalog)
     return done
 
@@ -75,50 +78,58 @@ def collect(catalog: Catalog, objects: Objects, exports: Exports, queue: Queue, 
 
     Raises DamagedError where the manifests contradict each other.
     """
-    if window.state == "closed" or not window.export_arn:
+    if window.state == "closed" or window.unasked:
         return "closed" if window.state == "closed" else "waiting"
+    tasks: list[Task] | None = None
     if window.state == "exporting":
         if exports.describe(window.export_arn).status != "COMPLETED":
             return "waiting"
         tasks = tasks_of(objects, window)
-        items = sum(task.items for task in tasks)
+        known = replace(window, state="exported", files=len(tasks), items=sum(task.items for task in tasks))
+        arn = window.export_arn
+        window = catalog.change_window(window.id, lambda stored: known if _counts(stored, arn, "exporting") else None)
+        if window.export_arn != arn:
+            return "waiting"  # begun anew meanwhile
+    if window.state == "exported" or now - from_micros(window.collected_at) >= RESEND:
+        _send(catalog, queue, window, tasks_of(objects, window) if tasks is None else tasks, now)
+    return "closed" if close_if_done(catalog, window.id, now) else "collecting"
 
-        def found(stored: Window) -> Window | None:
-            if stored.export_arn != window.export_arn or stored.state != "exporting":
-                return None
-            return replace(stored, state="collecting", files=len(tasks), items=items)
 
-        window = catalog.change_window(window.id, found)
-    elif now - from_micros(window.collected_at) >= RESEND:
-        tasks = tasks_of(objects, window)
-    else:
-        tasks = []
-    finished = catalog.finished_files(window.id, export_id(window.export_arn))
+def _send(catalog: Catalog, queue: Queue, window: Window, tasks: Sequence[Task], now: datetime) -> None:
+    """Put the tasks that are not finished on the queue; only then does the window say so."""
+    finished = catalog.finished_files(window.id, window.export)
     unfinished = [task for task in tasks if task.file not in finished]
     if unfinished:
         queue.send([msgspec.json.encode(task).decode() for task in unfinished])
-        catalog.change_window(window.id, lambda stored: replace(stored, collected_at=to_micros(now)))
-    return "closed" if close_if_done(catalog, window.id, now) else "collecting"
+
+    def sent(stored: Window) -> Window | None:
+        if not _counts(stored, window.export_arn, "exported", "collecting"):
+            return None
+        return replace(stored, state="collecting", collected_at=to_micros(now))
+
+    catalog.change_window(window.id, sent)
+
+
+def _counts(window: Window, arn: str, *states: str) -> bool:
+    return window.export_arn == arn and window.state in states
 
 
 def tasks_of(objects: Objects, window: Window) -> list[Task]:
     """The tasks of a completed export: its data files that hold anything. Raises DamagedError."""
-    export, prefix = export_id(window.export_arn), exports_prefix(window.id)
+    export, prefix = window.export, exports_prefix(window.id)
     place = f"{prefix}/AWSDynamoDB/{export}/{SUMMARY}"
+    head = objects.get(place)
+    _verify(objects, place, head)
     try:
-        summary = msgspec.json.decode(objects.get(place), type=_Summary)
-        body = objects.get(_below(prefix, summary.manifest_files_key))
+        summary = msgspec.json.decode(head, type=_Summary)
+        listing = _below(prefix, summary.manifest_files_key)
+        body = objects.get(listing)
+        _verify(objects, listing, body)
         files = [msgspec.json.decode(line, type=_File) for line in body.splitlines() if line.strip()]
     except msgspec.DecodeError as error:
         raise DamagedError(f"a manifest of the export does not decode: {error}", key=place) from error
-    if summary.export_arn != window.export_arn:
-        raise DamagedError(f"the summary is of {summary.export_arn}, the window's export is {window.export_arn}", key=place)
-    _verify(objects, place.removesuffix(SUMMARY), body)
-    total = sum(file.item_count for file in files)
-    if total != summary.item_count:
-        raise DamagedError(f"the files hold {total} items, the summary says {summary.item_count}", key=place)
-    full = summary.export_type != "INCREMENTAL_EXPORT"
-    moment = to_micros(from_iso(summary.export_time)) if full else 0
+    _check(summary, window, sum(file.item_count for file in files), place)
+    moment = window.end if window.kind == "full" else 0
     return [
         Task(window.id, export, _below(prefix, file.data_key), file.md5_checksum, file.item_count, moment)
         for file in files
@@ -131,16 +142,30 @@ def _below(prefix: str, key: str) -> str:
     return key if key.startswith(f"{prefix}/") else f"{prefix}/{key}"
 
 
-def _verify(objects: Objects, folder: str, body: bytes) -> None:
+def _verify(objects: Objects, key: str, body: bytes) -> None:
+    """Compare a manifest with the checksum beside it: `.md5` or `.checksum`, as base64 or hexadecimal."""
     for ending in ("checksum", "md5"):
         try:
-            expected = objects.get(f"{folder}manifest-files.{ending}").strip().decode()
+            expected = objects.get(key.removesuffix("json") + ending).strip().decode()
         except NotFoundError:
             continue
         digest = hashlib.md5(body, usedforsecurity=False)
         if expected not in (b64encode(digest.digest()).decode(), digest.hexdigest()):
-            raise DamagedError("manifest-files.json does not match its checksum", key=folder)
+            raise DamagedError(f"{key.rpartition('/')[2]} does not match its checksum", key=key)
         return
+
+
+def _check(summary: _Summary, window: Window, items: int, place: str) -> None:
+    """Whether a summary is of the export that was asked for, and agrees with the `items` of its files."""
+    if summary.export_arn != window.export_arn:
+        raise DamagedError(f"the summary is of {summary.export_arn}, the window's export is {window.export_arn}", key=place)
+    if items != summary.item_count:
+        raise DamagedError(f"the files hold {items} items, the summary says {summary.item_count}", key=place)
+    full = summary.export_type != "INCREMENTAL_EXPORT"
+    if full != (window.kind == "full"):
+        raise DamagedError(f"the export is a {summary.export_type}, the window is {window.kind}", key=place)
+    if full and to_micros(from_iso(summary.export_time)) != window.end:
+        raise DamagedError(f"the export is of {summary.export_time}, the window ends at another time", key=place)
 
 
 def close_if_done(catalog: Catalog, window_id: str, now: datetime) -> bool:
@@ -148,12 +173,12 @@ def close_if_done(catalog: Catalog, window_id: str, now: datetime) -> bool:
     window = catalog.window(window_id)
     if window is None:
         return False
-    if window.state == "collecting":
+    if window.state in ("exported", "collecting"):  # a worker may be faster than the note that its tasks were sent
         arn = window.export_arn
-        if len(catalog.finished_files(window.id, export_id(arn))) >= window.files:
+        if len(catalog.finished_files(window.id, window.export)) >= window.files:
 
             def closed(stored: Window) -> Window | None:
-                if stored.state != "collecting" or stored.export_arn != arn:
+                if not _counts(stored, arn, "exported", "collecting"):
                     return None
                 return replace(stored, state="closed", closed_at=to_micros(now))
 
@@ -164,15 +189,9 @@ def close_if_done(catalog: Catalog, window_id: str, now: datetime) -> bool:
 
 
 def settle(catalog: Catalog) -> int:
-    """Move `archived_through` to the end of the longest unbroken run of closed windows, and return it (0: there is none).
-
-    Windows may close in any order; only what nothing earlier can still be added to counts.
-    """
-    through = 0
-    for window in catalog.windows():
-        if window.state != "closed":
-            break
-        through = max(through, window.end)
-    if through:
-        catalog.advance("archived", through)
-    return through
+    """Move `archived_through` to the end of the longest unbroken run of closed windows, and return it (0: there is none)."""
+    through = catalog.progress().archived_through
+    reached = settled(through, catalog.windows(through))
+    if reached > through:
+        catalog.advance("archived", reached)
+    return reached

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tesseract.errors import BackendError, ConditionFailed
 from tesseract.model import Window
 from tesseract.processing import windows
-from tesseract.processing.windows import Ask, Facts, Open, Retry, Settings, Step
+from tesseract.processing.windows import Ask, Cover, Facts, Open, Retry, Settings, Step, Widen
 from tesseract.storage.base import Table
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.exports import Exports
@@ -34,12 +34,18 @@ def ensure_started(catalog: Catalog, exports: Exports) -> datetime:
     """
     through = catalog.progress().archived_through
     if not through:
-        earliest = exports.earliest()
-        if earliest is None:
-            raise BackendError("point-in-time recovery of the raw table is off, so nothing can be exported", hint="switch it on")
-        catalog.advance("archived", to_micros(windows.ceil_second(earliest)))
+        catalog.advance("archived", to_micros(windows.ceil_second(earliest_of(exports))))
         through = catalog.progress().archived_through
     return from_micros(through)
+
+
+def earliest_of(exports: Exports) -> datetime:
+    """Since when changes of the raw table can be had. Raises BackendError where point-in-time recovery is off."""
+    earliest = exports.earliest()
+    if earliest is None:
+        hint = "switch it on: what was written meanwhile comes with a full export"
+        raise BackendError("point-in-time recovery of the raw table is off, so nothing can be exported", hint=hint)
+    return earliest
 
 
 def run(
@@ -53,7 +59,7 @@ def run(
 ) -> Outcome:
     """Mend and open windows as the plan says; see windows.Facts for `force` and `covering`."""
     started = ensure_started(catalog, exports)
-    facts = dataclasses.replace(gather(catalog, exports, settings, started), force=force, covering=covering)
+    facts = dataclasses.replace(gather(catalog, exports, settings, started, now), force=force, covering=covering)
     if windows.may_be_sooner(facts, now):
         facts = dataclasses.replace(facts, waiting=waiting(live))
     opened = []
@@ -72,42 +78,56 @@ def waiting(live: Table) -> bool:
     return any(True for pk in worklist_pks() for _ in live.query(pk, limit=1))
 
 
-def gather(catalog: Catalog, exports: Exports, settings: Settings, started: datetime) -> Facts:
-    """The facts of a plan: what the catalog knows, and which exports failed."""
-    known = tuple(catalog.windows())
-    asked = [window for window in known if window.state == "exporting" and window.export_arn]
-    failed = frozenset(window.id for window in asked if exports.describe(window.export_arn).status == "FAILED")
-    return Facts(known, started, settings, failed)
+def gather(catalog: Catalog, exports: Exports, settings: Settings, started: datetime, now: datetime) -> Facts:
+    """The facts of a plan: what the catalog knows of windows that are not settled, and which exports failed.
+
+    Raises BackendError where point-in-time recovery is off.
+    """
+    facts = Facts(tuple(catalog.windows(to_micros(started))), started, settings, earliest=earliest_of(exports))
+    asked = [w for w in facts.windows if w.state == "exporting" and not w.unasked and not windows.broken(w, facts, now)]
+    failed = frozenset(window.id for window in asked if exports.describe(window.export_arn).status in ("FAILED", "GONE"))
+    return dataclasses.replace(facts, failed=failed)
 
 
 def execute(step: Step, catalog: Catalog, exports: Exports, now: datetime) -> Window:
-    """Do one step. Raises ConditionFailed where somebody else has opened the window."""
+    """Do one step. Raises ConditionFailed where somebody else has opened the window, or changed one that is lost."""
     match step:
         case Open(window):
             catalog.open_window(window)
             return _ask(window, catalog, exports, now)
-        case Retry(failed):
-
-            def again(window: Window) -> Window | None:
-                if window.export_arn != failed.export_arn or window.state != "exporting":
-                    return None
-                return replace(window, attempt=failed.attempt + 1, export_arn="")
-
-            return _ask(catalog.change_window(failed.id, again), catalog, exports, now)
         case Ask(window):
             return _ask(window, catalog, exports, now)
+        case Retry(window):
+            return _ask(_exchange(catalog, window, _again(window)), catalog, exports, now)
+        case Widen(window, end):
+            wide = replace(_again(window), end=end, kind="full")
+            if _exchange(catalog, window, wide) != wide:
+                # another timer has mended it meanwhile: what it would have covered must wait for the next plan
+                raise ConditionFailed("the window has changed", operation="widen", key=window.id)
+            return _ask(wide, catalog, exports, now)
+        case Cover(window):
+            return _exchange(catalog, window, replace(window, state="closed", kind="covered", closed_at=to_micros(now)))
+
+
+def _again(window: Window) -> Window:
+    return Window(window.start, window.end, "open", window.attempt + 1, kind=window.kind)
+
+
+def _exchange(catalog: Catalog, old: Window, new: Window) -> Window:
+    """Replace a window if it is still what the plan saw; returns what is stored then."""
+    return catalog.change_window(old.id, lambda stored: new if stored == old else None)
 
 
 def _ask(window: Window, catalog: Catalog, exports: Exports, now: datetime) -> Window:
-    if window.export_arn:
+    if not window.unasked:
         return window
-    start, end = from_micros(window.start), from_micros(window.end)
+    start, end = None if window.kind == "full" else from_micros(window.start), from_micros(window.end)
     # a crash before the ARN is recorded asks again with the same token, and DynamoDB answers with the same export
     arn = exports.request(exports_prefix(window.id), start, end, f"{window.id}-{window.attempt}")
 
     def named(stored: Window) -> Window | None:
-        if stored.attempt != window.attempt or stored.export_arn:
+        if stored.attempt != window.attempt or not stored.unasked:
             return None
-        return replace(stored, export_arn=arn, requested_at=to_micros(now))
+        return replace(stored, state="exporting", export_arn=arn, requested_at=to_micros(now))
 
     return catalog.change_window(window.id, named)

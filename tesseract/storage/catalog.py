@@ -5,7 +5,7 @@ A manifest version is one immutable item; a commit is the put of version n+1 if 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
@@ -14,7 +14,7 @@ import msgspec
 
 from tesseract.config.dataset import Dataset
 from tesseract.errors import ConditionFailed, DamagedError, RetryError
-from tesseract.model import Item, Manifest, Window, of_group
+from tesseract.model import Item, Manifest, Window, of_group, window_id
 from tesseract.storage import keys
 from tesseract.storage.base import Absent, Before, Is
 from tesseract.storage.configurations import Configurations
@@ -71,6 +71,14 @@ class Catalog(Configurations):
         item = next(self.table.query(pk, "v", "w", reverse=True, limit=1), None)
         return Manifest(dataset, level, group) if item is None else self._decode(item)
 
+    def manifests(self, dataset: str, level: str, group: str) -> Iterator[Manifest]:
+        """The versions of a partition's manifest that are kept, newest first. Raises DamagedError at one that does not decode."""
+        return map(self._decode, self.table.query(keys.manifest_pk(dataset, level, group), "v", "w", reverse=True))
+
+    def forget(self, manifest: Manifest) -> None:
+        """Remove one version of a manifest, for good; what it has in the bucket is left."""
+        self.table.delete((keys.manifest_pk(manifest.dataset, manifest.level, manifest.group), keys.version_sk(manifest.version)))
+
     def commit(
         self, dataset: str, level: str, group: str, change: Callable[[Manifest], Manifest | None], now: datetime
     ) -> Manifest | None:
@@ -91,6 +99,8 @@ class Catalog(Configurations):
                 self.table.put(self._encode(new), Absent())
             except ConditionFailed:
                 continue
+            # what a lost catalog is rebuilt from: a copy of what is committed, no more. After a crash in between, gc writes it
+            self.objects.put(keys.manifest_object(dataset, level, group, new.version), msgspec.json.encode(new))
             return new
         raise RetryError("the manifest changed under every attempt", operation="commit", key=f"{dataset} {level} {group}")
 
@@ -115,13 +125,21 @@ class Catalog(Configurations):
 
     # export windows -------------------------------------------------------------------------------------------------
 
-    def windows(self) -> list[Window]:
-        """All export windows, oldest first."""
-        return [_window(item) for item in self.table.query(keys.WINDOWS_PK)]
+    def windows(self, since: int | None = None) -> list[Window]:
+        """All export windows, oldest first; with `since` (µs since 1970) those that start then or later, and the last before."""
+        if since is None:
+            return [_window(item) for item in self.table.query(keys.WINDOWS_PK)]
+        first = window_id(since)
+        before = self.table.query(keys.WINDOWS_PK, None, first, reverse=True, limit=1)
+        return [_window(item) for item in (*before, *self.table.query(keys.WINDOWS_PK, first))]
 
-    def window(self, window_id: str) -> Window | None:
+    def newest_windows(self, count: int) -> list[Window]:
+        """The newest export windows, oldest first."""
+        return [_window(item) for item in self.table.query(keys.WINDOWS_PK, reverse=True, limit=count)][::-1]
+
+    def window(self, name: str) -> Window | None:
         """One export window."""
-        item = self.table.get((keys.WINDOWS_PK, window_id))
+        item = self.table.get((keys.WINDOWS_PK, name))
         return None if item is None else _window(item)
 
     def open_window(self, window: Window) -> None:
@@ -146,13 +164,20 @@ class Catalog(Configurations):
             return new
         raise RetryError("the window changed under every attempt", operation="change_window", key=window_id)
 
-    def finish_file(self, window_id: str, export_id: str, file: str, rows: int, last_write: int = 0) -> None:
-        """Record that a file's rows are committed, the last written at `last_write` (µs). Doing it twice changes nothing."""
+    def finish_file(
+        self, window_id: str, export_id: str, file: str, rows: int, last_write: int = 0, datasets: Mapping[str, int] | None = None
+    ) -> None:
+        """Record that a file's rows are committed, the last written at `last_write` (µs). Doing it twice changes nothing.
+
+        `datasets` are the rows by dataset.
+        """
         place = {"pk": keys.window_files_pk(window_id), "sk": f"{export_id}/{file}"}
-        self.table.put({**place, "rows": rows, "last_write": last_write})
+        self.table.put({**place, "rows": rows, "last_write": last_write, "datasets": dict(datasets or {})})
 
     def last_write(self, window: Window) -> int:
-        """When the last record of a window was written, µs since 1970; 0 where none was."""
+        """When the last record of a window was written, µs since 1970; 0 where none was, or a full export does not say."""
+        if window.kind == "full":
+            return 0
         items = self.table.query(keys.window_files_pk(window.id), f"{window.export}/", f"{window.export}0")
         return max((int(item.get("last_write", 0)) for item in items), default=0)
 
@@ -160,6 +185,11 @@ class Catalog(Configurations):
         """The finished files of one export of a window, and their rows."""
         items = self.table.query(keys.window_files_pk(window_id), f"{export_id}/", f"{export_id}0")
         return {item["sk"].partition("/")[2]: int(item["rows"]) for item in items}
+
+    def rows_of(self, window: Window, dataset: str) -> int:
+        """How many rows of a dataset the finished files of a window have brought."""
+        items = self.table.query(keys.window_files_pk(window.id), f"{window.export}/", f"{window.export}0")
+        return sum(int(item.get("datasets", {}).get(dataset, 0)) for item in items)
 
     # progress -------------------------------------------------------------------------------------------------------
 

@@ -9,9 +9,10 @@ from typing import Any, Literal, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tesseract.errors import NotFoundError
 from tesseract.storage.dynamodb import translate
 
-ExportStatus = Literal["IN_PROGRESS", "COMPLETED", "FAILED"]
+ExportStatus = Literal["IN_PROGRESS", "COMPLETED", "FAILED", "GONE"]  # GONE: AWS does not know it
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,11 @@ class Exports(Protocol):
     def earliest(self) -> datetime | None:
         """The earliest restorable time of the table; None where point-in-time recovery is off."""
 
-    def request(self, prefix: str, start: datetime, end: datetime, token: str) -> str:
-        """Ask for the changes written in [start, end), new images; returns the ARN. The same token asks for the same export."""
+    def request(self, prefix: str, start: datetime | None, end: datetime, token: str) -> str:
+        """Ask for the changes written in [start, end), new images; without a start for all that was there at `end`.
+
+        Returns the ARN. The same token asks for the same export.
+        """
 
     def describe(self, arn: str) -> Export:
         """How an export stands."""
@@ -61,7 +65,11 @@ class DynamoExports:
             return None
         return moment.astimezone(UTC)
 
-    def request(self, prefix: str, start: datetime, end: datetime, token: str) -> str:
+    def request(self, prefix: str, start: datetime | None, end: datetime, token: str) -> str:
+        window = {"ExportFromTime": start, "ExportToTime": end, "ExportViewType": "NEW_IMAGE"}
+        kind: dict[str, Any] = {"ExportType": "FULL_EXPORT", "ExportTime": end}
+        if start is not None:
+            kind = {"ExportType": "INCREMENTAL_EXPORT", "IncrementalExportSpecification": window}
         answer = self._call(
             "export_table_to_point_in_time",
             TableArn=self.table_arn,
@@ -69,13 +77,15 @@ class DynamoExports:
             S3Prefix=prefix,
             ClientToken=f"{self.table}-{token}",
             ExportFormat="DYNAMODB_JSON",
-            ExportType="INCREMENTAL_EXPORT",
-            IncrementalExportSpecification={"ExportFromTime": start, "ExportToTime": end, "ExportViewType": "NEW_IMAGE"},
+            **kind,
         )
         return str(answer["ExportDescription"]["ExportArn"])
 
     def describe(self, arn: str) -> Export:
-        description = self._call("describe_export", ExportArn=arn)["ExportDescription"]
+        try:
+            description = self._call("describe_export", ExportArn=arn)["ExportDescription"]
+        except NotFoundError:
+            return Export("GONE")
         failure = ": ".join(description[name] for name in ("FailureCode", "FailureMessage") if description.get(name))
         return Export(description["ExportStatus"], failure)
 
@@ -83,4 +93,6 @@ class DynamoExports:
         try:
             return getattr(self.client, operation)(**arguments)
         except (ClientError, BotoCoreError) as error:
+            if isinstance(error, ClientError) and error.response["Error"]["Code"] == "ExportNotFoundException":
+                raise NotFoundError("there is no such export", operation=operation, key=self.table) from error
             raise translate(error, operation, self.table) from error

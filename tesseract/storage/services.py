@@ -19,6 +19,7 @@ from tesseract.utils.aws_helpers import client, region
 from tesseract.utils.time_utils import utc_now
 
 SEND_BATCH = 10
+HIDDEN = 300  # seconds that a received message is nobody else's
 LONGEST_CALL = 900  # seconds: the longest that a function may run
 HTTP_TIMEOUT = (5, 35)  # seconds to connect, to answer; the gateway itself gives up after 30
 MAX_CONNECTIONS = 64
@@ -32,6 +33,26 @@ class Queue(Protocol):
         """Put messages; all of them, or an error. A message may arrive more than once."""
 
 
+class Message(NamedTuple):
+    """A message that was received; `receipt` removes it."""
+
+    body: str
+    receipt: str
+
+
+class Received(Protocol):
+    """A queue that we take messages from, as that of dead letters."""
+
+    def depth(self) -> int:
+        """About how many messages there are."""
+
+    def receive(self) -> list[Message]:
+        """Some messages, nobody else's for the next minutes; none where there are none."""
+
+    def remove(self, messages: Sequence[Message]) -> None:
+        """Remove messages that were received; all of them, or an error."""
+
+
 class SqsQueue:
     """A queue in SQS. `client` is a boto3 SQS client."""
 
@@ -42,12 +63,46 @@ class SqsQueue:
     def send(self, bodies: Sequence[str]) -> None:
         for batch in batches(bodies, SEND_BATCH):
             entries = [{"Id": str(index), "MessageBody": body} for index, body in enumerate(batch)]
-            try:
-                answer = self.client.send_message_batch(QueueUrl=self.url, Entries=entries)
-            except (ClientError, BotoCoreError) as error:
-                raise translate(error, "send_message_batch", self.url) from error
+            answer = self._call("send_message_batch", Entries=entries)
             if answer.get("Failed"):
                 raise Throttled(f"{len(answer['Failed'])} tasks were not taken", operation="send_message_batch", key=self.url)
+
+    def depth(self) -> int:
+        answer = self._call("get_queue_attributes", AttributeNames=["ApproximateNumberOfMessages"])
+        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+
+    def receive(self) -> list[Message]:
+        # a second's wait asks all of SQS's machines: without it, some messages are not seen
+        answer = self._call("receive_message", MaxNumberOfMessages=SEND_BATCH, VisibilityTimeout=HIDDEN, WaitTimeSeconds=1)
+        return [Message(one["Body"], one["ReceiptHandle"]) for one in answer.get("Messages", [])]
+
+    def remove(self, messages: Sequence[Message]) -> None:
+        for batch in batches(messages, SEND_BATCH):
+            entries = [{"Id": str(index), "ReceiptHandle": message.receipt} for index, message in enumerate(batch)]
+            answer = self._call("delete_message_batch", Entries=entries)
+            if answer.get("Failed"):
+                raise Throttled(
+                    f"{len(answer['Failed'])} messages were not removed", operation="delete_message_batch", key=self.url
+                )
+
+    def _call(self, operation: str, **arguments: Any) -> Any:
+        try:
+            return getattr(self.client, operation)(QueueUrl=self.url, **arguments)
+        except (ClientError, BotoCoreError) as error:
+            raise translate(error, operation, self.url) from error
+
+
+def queue(stage: str, role: str) -> SqsQueue:
+    """A queue of a stage: `work`, or `work-dead`, its dead letters. Raises NotFoundError where the stage is not deployed."""
+    name, sqs = f"tesseract-{stage}-{role}", client("sqs")
+    try:
+        return SqsQueue(sqs, sqs.get_queue_url(QueueName=name)["QueueUrl"])
+    except (ClientError, BotoCoreError) as error:
+        if "NonExistentQueue" in str(error):
+            raise NotFoundError(
+                "there is no such queue", operation="get_queue_url", key=name, hint="is the stage deployed?"
+            ) from error
+        raise _trouble(error, "get_queue_url", name) from error
 
 
 def invoke(stage: str, function: str, payload: dict[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,9 @@ def test_a_large_manifest_spills_to_the_bucket_and_reads_the_same(catalog):
     applied = tuple(Applied(f"window/{index:05}", index) for index in range(4000))
     written = catalog.commit("plant", "raw", "m", lambda old: msgspec.structs.replace(old, applied=applied), NOW)
     assert catalog.manifest("plant", "raw", "m") == written
-    assert len(list(catalog.objects.list("catalog/manifests/"))) == 1
+    pk = "catalog/manifests/manifest#plant#raw#m"
+    names = [info.key.partition("-")[0] for info in catalog.objects.list("catalog/manifests/")]
+    assert names == [f"{pk}/v000000000001", f"{pk}/v000000000001.json"]  # the manifest, and the copy that every commit leaves
 
 
 def test_a_commit_of_nothing_writes_nothing(catalog):

@@ -9,6 +9,7 @@ from decimal import Decimal
 import msgspec
 
 from tesseract.config.dataset import Dataset, Field, Level
+from tesseract.errors import BackendError, RetryError
 from tesseract.model import FieldValue, Item, Record, Window
 from tesseract.processing import archiver, closing, collector, compactor, exporter, snapshots
 from tesseract.processing.collector import Task
@@ -24,7 +25,7 @@ from tesseract.storage.keys import raw_key
 from tesseract.storage.memory import memory_backend
 from tesseract.storage.newest import newest
 from tesseract.utils.time_utils import to_micros
-from tests.support.export_files import change_line, export_arn, export_files, remove_line
+from tests.support.export_files import change_line, export_arn, export_files, item_line, remove_line
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 STATS = dict.fromkeys(("count", "sum", "avg", "min", "max", "first", "last", "std"), ())
@@ -64,21 +65,33 @@ class MemoryQueue:
 
 
 class MemoryExports:
-    """Exports of a log of writes, complete as soon as they are asked for. `broken` ones fail instead."""
+    """Exports of a log of writes, complete as soon as they are asked for; the next `break_next` fail instead.
 
-    def __init__(self, backend: Backend, begun: datetime = START, parts: int = 2) -> None:
+    `begun` is since when point-in-time recovery is on, None where it is off; while they are `down`, AWS does not answer.
+    """
+
+    def __init__(self, backend: Backend, begun: datetime | None = START, parts: int = 2) -> None:
         self.backend, self.begun, self.parts = backend, begun, parts
+        self.down = False
         self.log: list[tuple[int, str, str, Item | None]] = []
         self.status: dict[str, Export] = {}
         self.tokens: dict[str, str] = {}
         self.break_next = 0
 
     def earliest(self) -> datetime | None:
+        self._answers()
         return self.begun
 
-    def request(self, prefix: str, start: datetime, end: datetime, token: str) -> str:
+    def _answers(self) -> None:
+        if self.down:
+            raise RetryError("no answer from AWS")
+
+    def request(self, prefix: str, start: datetime | None, end: datetime, token: str) -> str:
+        self._answers()
         if token in self.tokens:
             return self.tokens[token]
+        if self.begun is None or (start or end) < self.begun:
+            raise BackendError("InvalidExportTimeException")
         export = f"{1700000000000 + len(self.tokens):014d}-{len(self.tokens):08x}"
         arn = self.tokens[token] = export_arn(export)
         if self.break_next:
@@ -87,19 +100,22 @@ class MemoryExports:
             return arn
         last: dict[tuple[str, str], tuple[int, Item | None]] = {}
         for moment, pk, sk, item in self.log:
-            if to_micros(start) <= moment < to_micros(end):
+            if (start is None or to_micros(start) <= moment) and moment < to_micros(end):
                 last[pk, sk] = (moment, item)
         files: list[list[bytes]] = [[] for _ in range(self.parts)]
         for (pk, sk), (moment, item) in last.items():
-            line = remove_line(pk, sk, moment) if item is None else change_line(item, moment)
+            if start is None and item is None:
+                continue
+            line = remove_line(pk, sk, moment) if item is None else change_line(item, moment) if start else item_line(item)
             files[sum((pk + sk).encode()) % self.parts].append(line)
-        for key, body in export_files(prefix, export, files, start, end).items():
+        for key, body in export_files(prefix, export, files, start or end, end, start is None).items():
             self.backend.objects.put(key, body)
         self.status[arn] = Export("COMPLETED")
         return arn
 
     def describe(self, arn: str) -> Export:
-        return self.status[arn]
+        self._answers()
+        return self.status.get(arn, Export("GONE"))
 
 
 class World:
@@ -149,8 +165,8 @@ class World:
     def snapshot(self) -> list[snapshots.Report]:
         return closing.run(self.backend, self.catalog, self.now).windows
 
-    def compact(self) -> list[compactor.Merged]:
-        return compactor.compact(self.catalog, self.backend.objects, [self.dataset], self.now)
+    def compact(self, whole: bool = True) -> list[compactor.Merged]:
+        return compactor.compact(self.catalog, self.backend.objects, [self.dataset], self.now, whole=whole)
 
     def archived(self, group: str) -> dict[int, dict[str, object] | None]:
         """Valid time (µs) → values in the archive alone; None for a tombstone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import Any
@@ -12,17 +13,49 @@ from urllib.parse import quote
 import msgspec
 import pytest
 
+from tesseract.cli import archive_status
 from tesseract.cli import run as cli
-from tesseract.errors import BackendError, InputError
+from tesseract.errors import BackendError, InputError, RetryError
 from tesseract.model import Window
 from tesseract.processing.archive_stage import ArchiveStage
 from tesseract.remote import compact_now, export_now, reached
 from tesseract.storage.exports import Export
+from tesseract.storage.services import Message
 from tesseract.store import Store
 from tests.support.archive_world import LAPTOP, START, World, temp
 
 HOUR = timedelta(hours=1)
 PAST = datetime(2023, 6, 10, tzinfo=UTC)
+
+
+class Context:
+    """What Lambda tells a function of its call."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 900_000
+
+
+@dataclass
+class DeadLetters:
+    """A queue of dead letters: what is received is hidden, and stays if it is not removed."""
+
+    bodies: list[str] = field(default_factory=list)
+    broken: bool = False
+    hidden: set[str] = field(default_factory=set)
+
+    def depth(self) -> int:
+        if self.broken:
+            raise RetryError("no answer")
+        return len(self.bodies)
+
+    def receive(self) -> list[Message]:
+        found = [place for place in range(len(self.bodies)) if self.bodies[place] not in self.hidden][:10]
+        self.hidden |= {self.bodies[place] for place in found if self.bodies[place] == "hello"}
+        return [Message(self.bodies[place], self.bodies[place]) for place in found]
+
+    def remove(self, messages: list[Message]) -> None:
+        for message in messages:
+            self.bodies.remove(message.receipt)
 
 
 class Functions:
@@ -47,7 +80,7 @@ class Functions:
     def call(self, stage: str, name: str, payload: dict[str, Any]) -> dict[str, Any]:
         assert stage == "test"
         self.calls.append(name)
-        answer: dict[str, Any] = json.loads(json.dumps(self.modules[name].handler(payload, None)))
+        answer: dict[str, Any] = json.loads(json.dumps(self.modules[name].handler(payload, Context())))
         if name == "export" and answer["opened"]:
             self.event(answer["opened"][-1]["id"])
         return answer
@@ -170,6 +203,8 @@ def test_the_command_shows_windows_lag_and_tiers(
     store = Store(world.backend, "test")
     monkeypatch.setattr("tesseract.cli.archive.open_store", lambda _: store)
     monkeypatch.setattr("tesseract.cli.archive.utc_now", lambda: world.now)
+    dead = [DeadLetters()]
+    monkeypatch.setattr("tesseract.storage.services.queue", lambda _, role: dead[0] if role == "work-dead" else world.queue)
     assert cli(["archive", "status"]) == 0
     assert "nothing yet" in capsys.readouterr().out
     world.put("A", PAST, temp("1"))
@@ -179,6 +214,23 @@ def test_the_command_shows_windows_lag_and_tiers(
     shown = capsys.readouterr().out
     assert "snapshot" in shown
     assert "2024-03-01T00:00:01Z, 3h 0m behind" in shown
+    assert "6d 21h" in shown  # of a buffer of a week
+    assert "1d 21h" in shown  # of the hold
+    assert "dead letters      0" in shown
+    assert cli(["archive", "status", "--format", "json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["archived_lag"] == facts["snapshot_lag"] == 3 * 3600
+    assert facts["headroom"] == [{"dataset": "weather", "buffer": "168 h", "on_time": 165 * 3600, "late": 45 * 3600}]
+    assert [(window["state"], window["kind"], window["files"], window["archived"]) for window in facts["windows"]] == [
+        ("snapshot", "incremental", 1, 1)
+    ]
+    assert facts["dead_letters"] == 0
+    assert facts["tiers"][0]["rows"] == 1
+    dead[0] = DeadLetters(broken=True)
+    assert cli(["archive", "status"]) == 0
+    broken = capsys.readouterr()
+    assert "dead letters      unknown" in broken.out
+    assert "no answer" in broken.err
     assert cli(["archive", "status", "--format", "csv"]) == 0
     assert capsys.readouterr().out.splitlines()[:2][0] == "dataset,level,tier,segments,rows,bytes"
     assert cli(["archive", "status", "nope"]) == 1
@@ -186,7 +238,72 @@ def test_the_command_shows_windows_lag_and_tiers(
     stubs = {"call": functions.call, "clock": lambda: world.now, "sleep": functions.sleep}
     monkeypatch.setattr(export_now, "__kwdefaults__", {**export_now.__kwdefaults__, **stubs})
     assert cli(["archive", "export"]) == 0
-    assert "every write before 2024-03-01T03:00:01Z is in" in capsys.readouterr().out
+    assert "archived 0 items in 0 files; every write before 2024-03-01T03:00:01Z is in" in capsys.readouterr().out
+    for hour in range(3):
+        world.put("A", PAST + hour * HOUR, temp("2"))
+    assert cli(["archive", "export", "weather"]) == 0
+    assert "archived 3 rows of weather; every write before" in capsys.readouterr().out
+
+
+def test_dead_letters_go_back_to_the_workers_each_once(
+    functions: Functions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = functions.world
+    dead = DeadLetters()
+    monkeypatch.setattr("tesseract.cli.archive.open_store", lambda _: Store(world.backend, "test"))
+    monkeypatch.setattr("tesseract.storage.services.queue", lambda _, role: dead if role == "work-dead" else world.queue)
+    assert cli(["archive", "retry"]) == 0
+    assert "there are no dead letters" in capsys.readouterr().out
+    world.put("A", PAST, temp("1"))
+    world.put("B", PAST, temp("1"))
+    (window,) = world.open()
+    first, second = [msgspec.json.encode(task).decode() for task in world.collect()]
+    dead.bodies = [first] * 12 + ["hello", second]
+    assert dead.depth() == 14
+    assert cli(["archive", "retry"]) == 0
+    shown = capsys.readouterr()
+    assert f"window {window.id}: 2 tasks" in shown.out
+    assert "sent 2 dead letters back" in shown.out
+    assert "1 messages are no tasks" in shown.err
+    assert dead.bodies == ["hello"]
+    assert world.queue.bodies == [first, second]
+    assert functions.work() == {"batchItemFailures": []}
+    assert world.catalog.windows()[0].state == "closed"
+
+
+def test_a_bar_follows_the_files_and_ends_with_them_or_when_nothing_moves(functions: Functions) -> None:
+    world = functions.world
+    world.put("A", PAST, temp("1"))
+    world.put("B", PAST, temp("1"))
+    world.open()
+    tasks = world.collect()
+    assert len(tasks) == 2
+    slept = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        functions.sleep(seconds)
+        if len(slept) > 100 and tasks:
+            world.work(tasks.pop())
+
+    archive_status.follow(world.catalog, lambda: world.now, sleep)
+    assert 55 <= len(slept) <= 65  # nothing moved for half a minute
+    archive_status.follow(world.catalog, lambda: world.now, sleep)
+    assert len(slept) <= 125
+    archive_status.follow(world.catalog, lambda: world.now, sleep)
+    assert world.catalog.windows()[0].state == "closed"
+
+
+def test_the_lag_is_measured_while_no_export_can_be_had(functions: Functions, capsys: pytest.CaptureFixture[str]) -> None:
+    world = functions.world
+    functions.call("test", "export", {})
+    world.exports.down = True
+    world.now += 30 * HOUR
+    capsys.readouterr()
+    with pytest.raises(RetryError):
+        functions.call("test", "export", {})
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "ExportLagSeconds" in line]
+    assert json.loads(line)["ExportLagSeconds"] == [30 * 3600]
 
 
 def test_compact_of_an_unknown_dataset_says_so(functions: Functions) -> None:

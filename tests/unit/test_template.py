@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def events(function, kind):
 
 def test_a_function_on_a_timer_may_invoke_itself_or_its_timer_never_fires():
     timed = {name: function for name, function in FUNCTIONS.items() if events(function, "schedule")}
-    assert set(timed) >= {"export", "collect", "snapshot", "compact", "metadata"}
+    assert set(timed) >= {"export", "collect", "snapshot", "compact", "gc", "metadata"}
     for name, function in timed.items():
         (resource,) = rights(function, "lambda:InvokeFunction")
         assert resource["Sub"].endswith(f"function:tesseract-${{sls:stage}}-{name}*")
@@ -140,3 +141,28 @@ def test_stream_functions_may_record_an_outage_and_the_archive_may_delete_nothin
     leading = [value for one in deletes for condition in one["Condition"].values() for value in condition["dynamodb:LeadingKeys"]]
     assert leading == ["worklist#*", OUTAGE_PK]
     assert all(pk.startswith(leading[0][:-1]) for pk in worklist_pks())
+
+
+def test_gc_may_delete_old_manifests_and_segments_and_nothing_else():
+    statements = [one for one in FUNCTIONS["gc"]["iamRoleStatements"] if "Delete" in str(one["Action"])]
+    versions, objects = statements
+    assert versions["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["manifest#*"]}}
+    assert [resource["Sub"] for resource in objects["Resource"]] == [
+        "${S3BucketArchive.Arn}/archive/*",
+        "${S3BucketArchive.Arn}/catalog/manifests/*",
+    ]
+
+
+def test_no_entry_point_is_named_like_a_module_of_the_interpreter():
+    for function in FUNCTIONS.values():
+        assert function["handler"].partition(".")[0] not in sys.stdlib_module_names
+
+
+def test_a_task_is_tried_five_times_and_then_an_alarm_tells():
+    resources = TABLES
+    redrive = resources["Work"]["Properties"]["RedrivePolicy"]
+    assert redrive["maxReceiveCount"] == 5
+    assert redrive["deadLetterTargetArn"]["GetAtt"] == "WorkDead.Arn"
+    alarm = resources["WorkDeadAlarm"]["Properties"]
+    assert (alarm["MetricName"], alarm["Threshold"]) == ("ApproximateNumberOfMessagesVisible", 0)
+    assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": {"GetAtt": "WorkDead.QueueName"}}]

@@ -151,13 +151,14 @@ def test_the_archive_begins_at_the_first_whole_second_that_can_be_restored() -> 
     assert exporter.ensure_started(world.catalog, world.exports) == START + SECOND
     world.exports.begun = START + DAY
     assert exporter.ensure_started(world.catalog, world.exports) == START + SECOND
+    world.exports.begun = START
     (window,) = world.open(10)
     assert from_micros(window.start) == START + SECOND
 
 
 def test_without_point_in_time_recovery_nothing_starts() -> None:
     world = World()
-    world.exports.begun = None  # type: ignore[assignment]
+    world.exports.begun = None
     with pytest.raises(BackendError, match="point-in-time"):
         world.open()
 
