@@ -43,6 +43,9 @@ def query(
     end: Annotated[str | None, typer.Option(help="Up to here, exclusive.", show_default="now + the dataset's max_future")] = None,
     level: Annotated[str, typer.Option(help="raw, or a level that the dataset keeps.")] = "raw",
     fields: Annotated[str | None, typer.Option(help="Only these, separated by commas.", show_default="all")] = None,
+    as_of: Annotated[
+        str | None, typer.Option(help="The archive alone, without the buffer, as it was then.", show_default="everything, now")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All times, where neither --start nor --end is given.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say on stderr which tiers were read, and rows by source.")] = False,
     form: Format = None,
@@ -60,7 +63,7 @@ def query(
     if not everything:
         start, end = _span(store, dataset, start, end)
     names = None if fields is None else [name.strip() for name in fields.split(",") if name.strip()]
-    result = store.read(dataset, list(groups) if groups else None, start, end, level=level, fields=names)
+    result = store.read(dataset, list(groups) if groups else None, start, end, level=level, fields=names, as_of=as_of)
     write_table(result.table, form, output)
     if explain:
         _explain(result)

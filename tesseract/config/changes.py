@@ -38,7 +38,7 @@ COMPATIBLE_SETTINGS = {
     "on_invalid": INCOMING,
     "records_path": INCOMING,
     "retention": "it is kept; this release removes nothing by it",
-    "history": "it is kept; this release removes no former state",
+    "history": "former states are kept for that long from now on; those that have gone do not come back",
 }
 REFUSED_SETTINGS = {
     "group_by": f"stored records are filed under the groups of the old one; {NEW_DATASET}",

@@ -147,8 +147,7 @@ class DatasetConfig(_Settings):
     )
     history: v.History = Spec(
         DEFAULT_HISTORY,
-        description="how long former states of the archive stay readable: a duration, at least P1D (kept and checked; this release "
-        "removes none)",
+        description="how long former states of the archive stay readable, by `query --as-of`: a duration, at least P1D",
         examples=["P30D"],
     )
     retention: dict[v.Text, Retention] = Spec(

@@ -11,7 +11,8 @@ import pyarrow as pa
 from tesseract.config.dataset import Dataset, Level
 from tesseract.errors import NotFoundError
 from tesseract.query.catalog import Lookup, group_name, group_order, nearest
-from tesseract.query.levels import read_level
+from tesseract.query.levels import read_level, read_partition
+from tesseract.query.past import AFTER_ALL, Past
 from tesseract.query.plan import EVERYTHING, TIME_MAX, TIME_MIN, Facts, Range
 from tesseract.query.raw import Source, read_raw
 from tesseract.query.results import Result, Stats, check_fields, shape
@@ -32,6 +33,7 @@ class Question(NamedTuple):
     end: datetime | None = None
     level: Level | None = None  # None: raw
     fields: Sequence[str] | None = None
+    as_of: datetime | None = None  # the archive alone, as it was then; None: everything, as it is now
 
 
 class Engine:
@@ -52,13 +54,18 @@ class Engine:
         progress = self._catalog.progress()
         wanted = _range(question.start, question.end)
         raw = self._lookup.bounds(dataset, progress.archived_through, wanted.start == TIME_MIN, now)
+        live = raw._replace(through=progress.snapshot_through, trusted=self._catalog.outage() is None) if level else raw
         names = self._lookup.groups(dataset) if question.groups is None else question.groups
         groups = sorted(dict.fromkeys(names), key=group_order)
+        source = self._source
+        if question.as_of is not None:
+            levels = ["raw", *([read_partition(dataset, level)] if level else [])]
+            source = source.at(Past(self._catalog, dataset, levels, groups, question.as_of))
+            raw = live = Facts(AFTER_ALL, {})
         if level is None:
-            tables, stats, plans = self._raw(dataset, groups, wanted, raw, question.fields)
+            tables, stats, plans = _raw(source, dataset, groups, wanted, raw, question.fields)
         else:
-            live = raw._replace(through=progress.snapshot_through, trusted=self._catalog.outage() is None)
-            tables, stats, plans = self._level(dataset, level, groups, wanted, live, raw)
+            tables, stats, plans = _level(source, dataset, level, groups, wanted, live, raw)
         if question.groups is not None:
             self._check_groups(dataset, [g for g, table in zip(groups, tables, strict=True) if not len(table)], now)
         return Result(shape(dataset, level, tables, question.fields), stats, plans)
@@ -85,25 +92,6 @@ class Engine:
         newest = max((segment.last for segment in manifest.segments), default=to_micros(now))
         return Range(max(TIME_MIN, newest - step // timedelta(microseconds=1)), TIME_MAX)
 
-    def _raw(
-        self, dataset: Dataset, groups: Sequence[str], wanted: Range, facts: Facts, fields: Sequence[str] | None
-    ) -> tuple[list[pa.Table], Stats, tuple[object, ...]]:
-        ranges = [wanted] if wanted.start < wanted.end else []
-        rows = read_raw(self._source, dataset, dict.fromkeys(groups, ranges), facts, fields)
-        stats = Stats()
-        for part in rows.values():
-            stats.add(part.stats)
-        return [rows[group].table for group in groups], stats, tuple(rows[group].plan for group in groups)
-
-    def _level(
-        self, dataset: Dataset, level: Level, groups: Sequence[str], wanted: Range, live: Facts, raw: Facts
-    ) -> tuple[list[pa.Table], Stats, tuple[object, ...]]:
-        rows = read_level(self._source, dataset, level, groups, wanted, live, raw)
-        stats = Stats()
-        for part in rows.values():
-            stats.add(part.stats)
-        return [rows[group].table for group in groups], stats, tuple(plan for group in groups for plan in rows[group].plans)
-
     def _check_groups(self, dataset: Dataset, groups: Sequence[str], now: datetime) -> None:
         """Raises NotFoundError for the first of `groups`, which gave no row, that has none at any other time either."""
         for group in groups:
@@ -118,3 +106,24 @@ class Engine:
 
 def _range(start: datetime | None, end: datetime | None) -> Range:
     return Range(TIME_MIN if start is None else to_micros(start), TIME_MAX if end is None else to_micros(end))
+
+
+def _raw(
+    source: Source, dataset: Dataset, groups: Sequence[str], wanted: Range, facts: Facts, fields: Sequence[str] | None
+) -> tuple[list[pa.Table], Stats, tuple[object, ...]]:
+    ranges = [wanted] if wanted.start < wanted.end else []
+    rows = read_raw(source, dataset, dict.fromkeys(groups, ranges), facts, fields)
+    stats = Stats()
+    for part in rows.values():
+        stats.add(part.stats)
+    return [rows[group].table for group in groups], stats, tuple(rows[group].plan for group in groups)
+
+
+def _level(
+    source: Source, dataset: Dataset, level: Level, groups: Sequence[str], wanted: Range, live: Facts, raw: Facts
+) -> tuple[list[pa.Table], Stats, tuple[object, ...]]:
+    rows = read_level(source, dataset, level, groups, wanted, live, raw)
+    stats = Stats()
+    for part in rows.values():
+        stats.add(part.stats)
+    return [rows[group].table for group in groups], stats, tuple(plan for group in groups for plan in rows[group].plans)

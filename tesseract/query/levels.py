@@ -98,7 +98,9 @@ def _kept(
     segments: dict[str, list[pa.Table]] = {group: [] for group in groups}
     for (group, _), table in zip(files, tables, strict=True):
         segments[group].append(table)
-    return {plan.group: _keep(dataset, level, plan, wanted, items[plan.group], segments[plan.group]) for plan in plans}
+    # of a former state nobody knows which snapshots were still to come: what they lack is computed from the raw rows of then
+    unsure = [wanted] if source.is_past else []
+    return {plan.group: _keep(dataset, level, plan, wanted, items[plan.group], segments[plan.group], unsure) for plan in plans}
 
 
 def _plan(source: Source, dataset: Dataset, level: Level, group: str, wanted: Range, facts: Facts) -> LevelPlan:
@@ -119,9 +121,18 @@ def _sort_key(micros: int) -> str:
 
 
 def _keep(
-    dataset: Dataset, level: Level, plan: LevelPlan, wanted: Range, items: Sequence[Item], segments: Sequence[pa.Table]
+    dataset: Dataset,
+    level: Level,
+    plan: LevelPlan,
+    wanted: Range,
+    items: Sequence[Item],
+    segments: Sequence[pa.Table],
+    unsure: Sequence[Range],
 ) -> _Kept:
-    """The rows that are there. Items and rows with `rows` 0 answer for their period: it has no row."""
+    """The rows that are there. Items and rows with `rows` 0 answer for their period: it has no row.
+
+    A period absent within `unsure` may have records all the same.
+    """
     live = level_table(dataset, level, plan.group, [_row(item) for item in items])
     cold = [Range(part.start, part.end) for part in plan.stretches if part.source == "snapshot"]
     declared = empty(dataset, level).schema
@@ -132,7 +143,7 @@ def _keep(
     both = pa.concat_tables(unify([snapshot, live]))
     starts = sorted(pc.cast(both["period_start"], pa.int64()).to_pylist())
     spans = [Range(part.start, part.end) for part in plan.stretches if part.source == "live"]
-    spans += lacking
+    spans += [*lacking, *unsure]
     if level.live_from is not None:  # of periods that began before the level was kept only those have a row that were rebuilt
         spans.append(Range(TIME_MIN, level.live_from + 1))
     spans = coalesce(spans)
@@ -194,6 +205,12 @@ def _states(source: Source, dataset: Dataset, level: Level, groups: Sequence[str
         return _kept(source, dataset, base, groups, whole, live, ["period_start", "rows", STATE, ORDER, LIVE_FROM, FIELDS_FROM])
     missing = [whole] if whole.start < whole.end else []
     return {group: _Kept(empty(dataset, level), missing, Stats(), ()) for group in groups}
+
+
+def read_partition(dataset: Dataset, level: Level) -> str:
+    """The partition whose snapshots a level is read from."""
+    base = base_level(dataset, level) if level.name in MERGED_LEVELS else level
+    return level_partition(base or level)
 
 
 def base_level(dataset: Dataset, level: Level) -> Level | None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from tesseract.config.dataset import Dataset
 from tesseract.model import Item
 from tesseract.query.catalog import Lookup
+from tesseract.query.past import Past
 from tesseract.query.plan import DaySlice, Facts, Range, RawPlan, SegmentSlice, day_text, raw_plan
 from tesseract.query.results import Stats, merge_raw, raw_columns
 from tesseract.storage.base import Backend
@@ -39,9 +40,20 @@ class Rows(NamedTuple):
 class Source:
     """A stage's storage as queries read it: the tiers, and a pool of threads, since most of a query is waiting."""
 
-    def __init__(self, backend: Backend, catalog: Catalog, lookup: Lookup) -> None:
+    def __init__(
+        self, backend: Backend, catalog: Catalog | Past, lookup: Lookup | Past, pool: ThreadPoolExecutor | None = None
+    ) -> None:
         self.backend, self.catalog, self.lookup = backend, catalog, lookup
-        self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="tesseract-query")
+        self._pool = pool or ThreadPoolExecutor(PARALLEL, thread_name_prefix="tesseract-query")
+
+    @property
+    def is_past(self) -> bool:
+        """Whether it shows a state of the past."""
+        return isinstance(self.catalog, Past)
+
+    def at(self, past: Past) -> Source:
+        """The same storage as it was at a moment."""
+        return Source(self.backend, past, past, self._pool)
 
     def map(self, function: Callable[[S], T], values: Iterable[S]) -> list[T]:
         """`function` of each value, in order; the first error stops it. Must not be called from within itself."""

@@ -1,0 +1,80 @@
+"""The keys of a group's visible rows in a range, portion by portion: for who goes through all of them in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tesseract.config.dataset import Dataset
+from tesseract.model import Segment
+from tesseract.query.catalog import Lookup
+from tesseract.query.plan import DAY, TIME_MAX, TIME_MIN, Facts, Range, hot_spans
+from tesseract.query.raw import Source, read_raw
+from tesseract.storage.base import Backend
+from tesseract.storage.catalog import Catalog
+from tesseract.utils.time_utils import to_micros
+
+ROWS = 2_000_000  # of a portion, about; two columns of them are 32 MB
+BATCH = 5_000  # rows of a list: as tombstones, a fifth of what the ingestion function writes in its time
+HOT_DAY = 86_400  # rows that a day of the buffer is taken to have
+SHORTEST = 60 * 1_000_000  # µs
+Key = tuple[int, int | None]  # (valid time, ref time), µs since 1970
+
+
+class Stage(NamedTuple):
+    """Where rows are read."""
+
+    backend: Backend
+    catalog: Catalog
+    lookup: Lookup
+
+
+def keys(
+    stage: Stage, dataset: Dataset, group: str, first: datetime | None, last: datetime | None, now: datetime
+) -> Iterator[list[Key]]:
+    """The keys of the visible rows of [first, last), None an open end: by time, in lists of at most BATCH."""
+    source = Source(*stage)
+    wanted = Range(TIME_MIN if first is None else to_micros(first), TIME_MAX if last is None else to_micros(last))
+    facts = _facts(stage, dataset, wanted, now)
+    marked = facts._replace(marks=stage.lookup.marks(dataset, group, wanted))
+    inside = Range(max(wanted.start, facts.floor), min(wanted.end, facts.horizon))
+    hot = hot_spans(inside, marked) if inside.start < inside.end else []
+    for part in portions(wanted, stage.catalog.manifest_of(dataset, "raw", group).segments, hot):
+        table = read_raw(source, dataset, {group: [part]}, _facts(stage, dataset, part, now), [])[group].table
+        for batch in table.select(["valid_time", "ref_time"]).to_batches(BATCH):
+            yield list(zip(*(pc.cast(column, pa.int64()).to_pylist() for column in batch.columns), strict=True))
+
+
+def _facts(stage: Stage, dataset: Dataset, wanted: Range, now: datetime) -> Facts:
+    return stage.lookup.bounds(dataset, stage.catalog.progress().archived_through, wanted.start == TIME_MIN, now)
+
+
+def portions(wanted: Range, segments: Iterable[Segment], hot: Sequence[Range], rows: int = ROWS) -> list[Range]:
+    """Ranges that cover `wanted` exactly, in order, of about `rows` rows each at most, by what segments and hot spans can hold.
+
+    Pure. `hot` are the parts of the range that the buffer holds rows of, as `plan.hot_spans` gives them.
+    """
+    weights = [(Range(part.first, part.last + 1), part.rows) for part in segments]
+    weights += [(span, HOT_DAY * -(-(span.end - span.start) // DAY)) for span in hot]
+    return _cut(wanted, weights, rows)
+
+
+def _cut(wanted: Range, weights: Sequence[tuple[Range, int]], rows: int) -> list[Range]:
+    inside = [(span, count) for span, count in weights if span.start < wanted.end and wanted.start < span.end]
+    if sum(count * _share(span, wanted) for span, count in inside) <= rows or wanted.end - wanted.start <= SHORTEST:
+        return [wanted]
+    # in the middle of what is there: an open range has most of its length where nothing is
+    low = max(wanted.start, min(span.start for span, _ in inside))
+    high = min(wanted.end, max(span.end for span, _ in inside))
+    middle = (low + high) // 2
+    if not wanted.start < middle < wanted.end:
+        return [wanted]
+    return _cut(Range(wanted.start, middle), inside, rows) + _cut(Range(middle, wanted.end), inside, rows)
+
+
+def _share(span: Range, wanted: Range) -> float:
+    return (min(span.end, wanted.end) - max(span.start, wanted.start)) / (span.end - span.start)

@@ -1,0 +1,64 @@
+"""A world whose objects are as old as its clock says, and a life of it: records, corrections, deletes, exports, compactions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from tesseract.config.dataset import Dataset
+from tesseract.storage.base import Backend
+from tesseract.storage.catalog import Catalog
+from tesseract.storage.memory import MemoryObjects, MemoryTable
+from tests.support.archive_world import START, MemoryExports, World, temp
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+class ClockedObjects(MemoryObjects):
+    """Objects whose `modified` is what a clock said at their put."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        super().__init__()
+        self.clock = clock
+
+    def put(self, key: str, body: bytes) -> None:
+        super().put(key, body)
+        self._objects[key] = (bytes(body), self.clock())
+
+    def upload(self, key: str, path: Path) -> None:
+        self.put(key, path.read_bytes())
+
+
+class KeepingWorld(World):
+    """A world with `ClockedObjects`."""
+
+    def __init__(self, dataset: Dataset | None = None) -> None:
+        super().__init__(dataset)
+        objects = ClockedObjects(lambda: self.now)
+        self.backend = Backend(MemoryTable("raw"), MemoryTable("live"), MemoryTable("catalog"), objects)
+        self.catalog = Catalog(self.backend.catalog, objects)
+        self.exports = MemoryExports(self.backend, START)
+        self.catalog.put_dataset(self.dataset, START)
+
+    def day(self, seed: random.Random, groups: tuple[str, ...] = ("A", "B")) -> None:
+        """A day passes: records of today and of the weeks before, some corrected, some deleted; then an export, at times more."""
+        self.now = self.now.replace(hour=0, minute=0, second=0, microsecond=0) + DAY + seed.randrange(20) * HOUR
+        for _ in range(seed.randrange(1, 12)):
+            at = self.now - seed.choice((0, 0, 0, 1, 3, 40)) * DAY - seed.randrange(24) * HOUR
+            at = at.replace(minute=seed.choice((0, 30)), second=0, microsecond=0)
+            gone = seed.random() < 0.15
+            self.put(seed.choice(groups), at, {} if gone else temp(str(seed.randrange(400) / 10), seed.randrange(9)), gone)
+        self.archive()
+        if seed.random() < 0.8:
+            self.snapshot()
+        if seed.random() < 0.5:
+            self.compact()
+
+    def configure(self, **changes: object) -> None:
+        """Apply another version of the configuration."""
+        self.dataset = replace(self.dataset, version=self.dataset.version + 1, **changes)
+        self.catalog.put_dataset(self.dataset, self.now)
