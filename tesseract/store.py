@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tesseract.errors import DamagedError, InputError, NotFoundError
-from tesseract.utils.aws_helpers import stage_name
+from tesseract.stage import stage_of, use_stage
 from tesseract.utils.time_utils import iso_seconds, parse_time, utc_now
 
 if TYPE_CHECKING:
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
 
 Time = datetime | str | None
 T = TypeVar("T")
-_STAGE = re.compile(r"^[a-z][a-z0-9-]{0,31}$")
-_BUCKET = re.compile(r"^tesseract-([a-z][a-z0-9-]{0,31})-\d{12}-archive$")
 
 
 def connect(stage: str | None = None, bucket: str | None = None) -> Store:
@@ -41,35 +37,8 @@ def connect(stage: str | None = None, bucket: str | None = None) -> Store:
     """
     from tesseract.storage.aws import backend
 
-    stage = use_stage(_stage_of(bucket, stage) if bucket else stage)
+    stage = use_stage(stage_of(bucket, stage) if bucket else stage)
     return Store(backend(stage, bucket), stage)
-
-
-def _stage_of(bucket: str, stage: str | None) -> str:
-    """The stage of an archive bucket."""
-    match = _BUCKET.match(bucket)
-    if stage is None and match is None:
-        raise InputError(
-            f"the bucket {bucket!r} tells no stage", hint="a stage's is tesseract-{stage}-{account}-archive; or name the stage"
-        )
-    if stage and match and match[1] != stage:
-        raise InputError(f"the bucket {bucket!r} is of stage {match[1]!r}, not {stage!r}", hint="name one of them")
-    return stage or (match[1] if match else "")
-
-
-def use_stage(stage: str | None) -> str:
-    """The stage to work on, the environment made ready for its clients. Raises InputError for what cannot be a stage's name."""
-    stage = stage or stage_name()
-    if not _STAGE.match(stage):
-        raise InputError(f"{stage!r} is not the name of a stage", hint="small letters, digits and dashes: local, dev, prod")
-    if stage == "local" and not os.environ.get("AWS_ENDPOINT_URL"):
-        from tesseract import local
-
-        stack = local.status()
-        if stack is None:
-            raise NotFoundError("no local stack is running", hint="start one with `tesseract local up`, or name another --stage")
-        os.environ.update(stack.environment())
-    return stage
 
 
 class Store:
@@ -106,6 +75,7 @@ class Store:
         *,
         level: str = "raw",
         fields: Iterable[str] | None = None,
+        as_of: Time = None,
     ) -> pa.Table:
         """The rows of [start, end) as an Arrow table, sorted by group, then time; the same columns from every tier.
 
@@ -114,8 +84,11 @@ class Store:
         the periods whose start lies in the range and that have a record. A raw query sees every acknowledged write; a level may
         lag behind by the stream's seconds. Raises InputError with what would be right, NotFoundError for a dataset or a group that
         does not exist.
+
+        `as_of` shows the archive as it was at that moment, alone: DynamoDB keeps no past of the buffer and of live items, so rows
+        that had not been archived by then are missing. States are kept as long as the dataset's `history` says.
         """
-        return self.read(dataset, group, start, end, level=level, fields=fields).table
+        return self.read(dataset, group, start, end, level=level, fields=fields, as_of=as_of).table
 
     def read(
         self,
@@ -126,17 +99,19 @@ class Store:
         *,
         level: str = "raw",
         fields: Iterable[str] | None = None,
+        as_of: Time = None,
     ) -> Result:
         """`query`, with how the answer came about: `.table`, `.stats` (rows by source, segments, Queries), `.plans`."""
         from tesseract.query.engine import Question
 
         config = self.dataset(dataset)
         now = self._clock()
-        first, last = self._time(start, now, "start"), self._time(end, now, "end")
-        if first is not None and last is not None and last < first:
-            raise InputError(f"end {iso_seconds(last)} is before start {iso_seconds(first)}")
+        first, last = self.span(start, end)
+        past = self._time(as_of, now, "as_of")
+        if past is not None and past > now:
+            raise InputError(f"as_of {iso_seconds(past)} lies ahead", hint="without it, a query shows everything as it is now")
         names = list(fields) if fields is not None else None
-        question = Question(config, self._group_keys(config, group), first, last, _level(config, level), names)
+        question = Question(config, self._group_keys(config, group), first, last, _level(config, level), names, past)
         return self._engine.read(question, now)
 
     def latest(self, dataset: str, group: Group | None = None) -> list[dict[str, Any]]:
@@ -195,6 +170,36 @@ class Store:
             on_reject=on_reject,
         )
 
+    def delete(
+        self, dataset: str, group: Group, start: Time, end: Time, say: Callable[[str], None] = lambda _: None
+    ) -> dict[str, int]:
+        """Delete the rows of [start, end) of a group; None is an open end. Returns `{"deleted": n, "arrived": m}`.
+
+        Every row acknowledged before the call is deleted. Queries miss it at once; levels and latest values, once the stream has
+        come so far. A record written again is visible, under ref-time order if its ref time is not older. `arrived` counts rows
+        that came as fast as they were deleted, and are there. Raises NotFoundError for a dataset or group that does not exist,
+        RetryError where it ends in between: call it again.
+        """
+        from tesseract.ingestion.deletes import Invoke, run
+        from tesseract.query.catalog import group_key, group_name, nearest
+
+        config = self.dataset(dataset)
+        key = group_key(config, group)
+        result = run(Invoke(self.stage), config.name, key, self.keys(dataset, group, start, end), say)
+        if not result["deleted"] and not self._lookup.is_known(config, key):
+            name = group_name(key)
+            raise NotFoundError(f"dataset {dataset} has no group {name!r}", hint=nearest(name, self.groups(dataset)))
+        return result
+
+    def keys(self, dataset: str, group: Group, start: Time, end: Time) -> Callable[[], Iterator[list[tuple[int, int | None]]]]:
+        """A look at the rows that `delete` would delete, to be taken at will: lists of (valid time, ref time), µs since 1970."""
+        from tesseract.query.catalog import group_key
+        from tesseract.query.portions import Stage, keys
+
+        config, span = self.dataset(dataset), self.span(start, end)
+        stage, key = Stage(self.backend, self.catalog, self._lookup), group_key(config, group)
+        return lambda: keys(stage, config, key, *span, self._clock())
+
     def sql(self, text: str) -> pa.Table:
         """The answer to one SQL statement. Tables: each dataset by its name, each level as `<dataset>_<level>`, all groups and all
         times; only those that the statement names are read. Raises InputError where DuckDB does not understand it.
@@ -252,6 +257,14 @@ class Store:
             return None
         return [group_key(dataset, one) for one in (group if isinstance(group, list) else [group])]
 
+    def span(self, start: Time, end: Time) -> tuple[datetime | None, datetime | None]:
+        """[start, end) as moments, None an open end. Raises InputError where one is no time, or the end comes first."""
+        now = self._clock()
+        first, last = self._time(start, now, "start"), self._time(end, now, "end")
+        if first is not None and last is not None and last < first:
+            raise InputError(f"end {iso_seconds(last)} is before start {iso_seconds(first)}")
+        return first, last
+
     def _time(self, value: Time, now: datetime, what: str) -> datetime | None:
         if value is None or isinstance(value, datetime):
             if value is not None and value.tzinfo is None:
@@ -268,6 +281,3 @@ def _level(dataset: Dataset, name: str) -> Level | None:
         names = ", ".join(["raw", *(level.name for level in dataset.levels)])
         raise InputError(f"dataset {dataset.name} has no level {name!r}", hint=f"levels: {names}")
     return level
-
-
-__all__: Sequence[str] = ["Store", "connect", "use_stage"]

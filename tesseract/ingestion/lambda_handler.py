@@ -18,13 +18,14 @@ from tesseract.ingestion.envelopes import Request, is_http, read_request
 from tesseract.ingestion.kinesis_records import KinesisRecord, Part, Reader, Unread, chunks
 from tesseract.ingestion.records_path import reads
 from tesseract.ingestion.service import STAGE_TROUBLE, Ingestion, Outcome
+from tesseract.ingestion.tombstones import read_rows, tombstones
 from tesseract.ingestion.writer import Writer
 from tesseract.storage.base import Objects
 from tesseract.storage.quarantine import UNKNOWN, Entry, from_kinesis, write
 from tesseract.utils.time_utils import EPOCH
 
 SPARE = timedelta(seconds=3)  # before the deadline, to answer in
-DIRECT = 'a direct event is {"dataset": NAME, "records": [{…}, …]}'
+DIRECT = 'a direct event is {"dataset": NAME, "records": [{…}, …]}, or has "delete" in place of "records"'
 
 
 class Tally(msgspec.Struct):
@@ -36,6 +37,7 @@ class Tally(msgspec.Struct):
     rejected: int = 0
     warnings: int = 0
     not_written: int = 0
+    deleted: int = 0  # rows that tombstones were written for
     throttled: int = 0  # those of `not_written` that the table's throttling kept out
     bytes: int = 0
     writes: Counter[str] = msgspec.field(default_factory=Counter)  # what Writer.counts counted
@@ -67,22 +69,25 @@ class Service:
         self, configs: Configs, writer: Writer, objects: Objects, clock: Callable[[], datetime], kinesis_dataset: str = ""
     ) -> None:
         self._configs, self._objects, self._clock, self._kinesis_dataset = configs, objects, clock, kinesis_dataset
-        self._ingestion = Ingestion(configs, writer, clock)
+        self._writer, self._ingestion = writer, Ingestion(configs, writer, clock)
 
     # HTTP and direct invoke -----------------------------------------------------------------------------------------
 
     def handle(self, event: dict[str, Any], seconds: float, tell: Tell = lambda tally: None) -> dict[str, Any]:
-        """Answer an event: an HTTP one of any form, else a direct `{"dataset": …, "records": […]}`.
+        """Answer an event: an HTTP one of any form, else a direct one: `dataset`, and `records` or `delete`.
 
         `seconds` is what is left of the function's time; `tell` gets the tally of the event.
         """
         deadline, tally = self._deadline(seconds), Tally(UNKNOWN)
         read, shape = (self._http_lines, Answer.http) if is_http(event) else (self._direct_lines, Answer.direct)
         try:
-            lines = read(event, tally)
-            outcome = self._ingestion.run(tally.dataset, lines, deadline)
-            tally.count(outcome, lines)
-            answer = _answer(outcome)
+            if "delete" in event and not is_http(event):
+                answer = self._delete(event, tally, deadline)
+            else:
+                lines = read(event, tally)
+                outcome = self._ingestion.run(tally.dataset, lines, deadline)
+                tally.count(outcome, lines)
+                answer = _answer(outcome)
         except Refused as error:
             answer = Answer(error.status, error=str(error))
         except UnknownDataset as error:
@@ -112,6 +117,20 @@ class Service:
         check_count(len(records))
         # the standard library's encoder: what is no JSON (NaN, half a surrogate pair) is for the decoder to refuse, by record
         return [json.dumps(record).encode() for record in records]
+
+    def _delete(self, event: dict[str, Any], tally: Tally, deadline: datetime) -> Answer:
+        """Write tombstones for the rows that an event names: `accepted` counts them, `rejected` lists those to be sent again."""
+        name, asked = event.get("dataset"), read_rows(event["delete"])
+        if not isinstance(name, str) or "records" in event:
+            raise InputError(DIRECT)
+        check_count(len(asked.rows))
+        tally.dataset = self._configs.get(name).name
+        dataset, before = self._configs.use(name), self._writer.counts
+        left = self._writer.write(dataset, tombstones(dataset, asked), deadline)
+        tally.writes = self._writer.counts - before
+        tally.deleted, tally.not_written = len(asked.rows) - len(left), len(left)
+        status = 200 if not left else 207 if tally.deleted else 503
+        return Answer(status, tally.deleted, unwritten(left))
 
     def _deadline(self, seconds: float) -> datetime:
         return self._clock() + timedelta(seconds=seconds) - SPARE

@@ -20,6 +20,7 @@ COUNTS = {
     "RecordsRejected": "rejected",
     "RecordsWithWarnings": "warnings",
     "RecordsNotWritten": "not_written",
+    "RecordsDeleted": "deleted",
     "RecordsThrottled": "throttled",
 }
 WRITES = {"RecordsSuperseded": "superseded", "WritesThrottled": "throttled", "ItemsUnprocessed": "unprocessed"}

@@ -176,6 +176,23 @@ def is_shared(partition: str) -> bool:
     return partition.startswith("*")
 
 
+def manifest_objects(dataset: str) -> str:
+    """Where the bucket has manifests of a dataset: the copy of every commit, and those that are too large for an item."""
+    return f"catalog/manifests/manifest#{encode(dataset)}#"
+
+
+def manifest_object(dataset: str, level: str, partition: str, version: int) -> str:
+    """The bucket's copy of one version of a manifest, from which a lost catalog is rebuilt."""
+    return f"catalog/manifests/{manifest_pk(dataset, level, partition)}/{version_sk(version)}.json"
+
+
+def split_manifest_object(key: str) -> tuple[str, int, bool]:
+    """(pk, version, whether it is the copy of a commit) of an object with a manifest in it."""
+    folder, _, name = key.rpartition("/")
+    version, dash, _ = name.removesuffix(".json").partition("-")
+    return folder.removeprefix("catalog/manifests/"), int(version[1:]), not dash
+
+
 def level_partition(level: Level) -> str:
     """The partition name of an aggregate level: a level that was added again keeps its segments apart from its former life."""
     return level.name if level.live_from is None else f"{level.name}@{level.live_from}"
@@ -226,10 +243,20 @@ def mismatches_object(window: str) -> str:
     return f"{MISMATCHES}{window}.json"
 
 
+def dataset_objects(dataset: str) -> str:
+    """Where all segments of a dataset lie."""
+    return f"archive/dataset={encode(dataset)}/"
+
+
+def partition_objects(dataset: str, level: str, partition: str) -> str:
+    """Where all segments of a partition lie."""
+    folder = f"bucket={partition[1:]}" if is_shared(partition) else f"group={encode(partition)}"
+    return f"{dataset_objects(dataset)}level={level}/{folder}/"
+
+
 def segment_object(dataset: str, level: str, partition: str, tier: str, label: str, unique: str) -> str:
     """The object of a segment, in hive-style folders. `unique` carries the attempt: a name is never used twice."""
-    folder = f"bucket={partition[1:]}" if is_shared(partition) else f"group={encode(partition)}"
-    return f"archive/dataset={encode(dataset)}/level={level}/{folder}/tier={tier}/{label}-{unique}.parquet"
+    return f"{partition_objects(dataset, level, partition)}tier={tier}/{label}-{unique}.parquet"
 
 
 def quarantine_object(dataset: str, day: str, name: str) -> str:
