@@ -14,8 +14,10 @@ from typing import Annotated
 import typer
 
 from tesseract.cli.archive import archive_app
+from tesseract.cli.backfill import backfill
 from tesseract.cli.config import config_app
 from tesseract.cli.data import register
+from tesseract.cli.delete import register as register_delete
 from tesseract.cli.infer import infer
 from tesseract.cli.ingest import ingest
 from tesseract.cli.live import register as register_live
@@ -35,7 +37,9 @@ app = typer.Typer(
 config_app.command()(infer)
 app.add_typer(config_app)
 app.command()(ingest)
+app.command()(backfill)
 register(app)
+register_delete(app)
 register_live(app)
 register_watch(app)
 app.add_typer(local_app)
