@@ -74,22 +74,28 @@ def export(
 
 
 @archive_app.command()
-def retry(stage: Stage = None) -> None:
+def retry(
+    stage: Stage = None,
+    anew: Annotated[bool, typer.Option("--anew", help="Export their windows anew: for files that are damaged.")] = False,
+) -> None:
     """Send the tasks that have failed five times back to the workers. Do so once what made them fail is mended."""
-    from tesseract.processing.dead_letters import retry as run
+    from tesseract.processing import dead_letters
     from tesseract.storage.services import queue
 
     store = open_store(stage)
-    done = run(queue(store.stage, "work-dead"), queue(store.stage, "work"))
+    dead = queue(store.stage, "work-dead")
+    done = dead_letters.export_anew(dead, store.catalog) if anew else dead_letters.retry(dead, queue(store.stage, "work"))
     for window, tasks in sorted(done.windows.items()):
-        say(f"window {window}: {thousands(tasks)} {'task' if tasks == 1 else 'tasks'}")
+        count = f"{thousands(tasks)} {'task' if tasks == 1 else 'tasks'}"
+        say(f"window {window}: {'exported anew' if anew else count}")
     if done.strange:
         note(f"{thousands(done.strange)} messages are no tasks, and were left")
-    say(
-        f"sent {thousands(done.windows.total())} dead letters back to the work queue"
-        if done.windows
-        else "there are no dead letters"
-    )
+    if not done.windows:
+        say("there are no dead letters" if not anew else "no window waits for a dead letter")
+    elif anew:
+        say("the export timer asks for their exports; `tesseract archive status` shows them")
+    else:
+        say(f"sent {thousands(done.windows.total())} dead letters back to the work queue")
 
 
 @archive_app.command()

@@ -36,7 +36,8 @@ BUDGET = 64 << 20  # bytes of columns that are held; sorting and writing takes a
 
 @dataclass(frozen=True)
 class Done:
-    """What a task did. `outcome` is `committed`, or `superseded` where another export replaced the task's."""
+    """What a task did. `outcome` is `committed`; `superseded` where another export replaced the task's; `late` where its window is
+    closed: all of it is archived, and its file may be gone."""
 
     outcome: str
     rows: int = 0
@@ -142,6 +143,8 @@ def run(catalog: Catalog, objects: Objects, task: Task, now: datetime) -> Done:
         raise RetryError("the task's window is not in the catalog", operation="archive", key=task.window)
     if export_id(window.export_arn) != task.export:
         return Done("superseded")
+    if window.state == "closed":
+        return Done("late", window_closed=True)
     work = _Work(catalog, objects, task, window)
     moment = from_micros(task.write_time) if task.write_time else None
     with objects.open(task.key) as stream:

@@ -81,10 +81,8 @@ def remove_raw(backend: Backend, catalog: Catalog, subject: Subject, now: dateti
     with ThreadPoolExecutor(PARALLEL) as pool:
         for day in days(catalog, backend.live, subject, now):
             removals = removable(raw_items(backend, subject, day), archived)
-            for revisions in (
-                True,
-                False,
-            ):  # of a valid time the tombstone goes last: a run that was cut short finds the rest by it
+            # of a valid time the tombstone goes last: a run that was cut short finds the rest by it
+            for revisions in (True, False):
                 lot = [removal for removal in removals if is_history(removal[0][1]) == revisions]
                 count += sum(pool.map(lambda removal: _remove(backend.raw, removal), lot))
     return count

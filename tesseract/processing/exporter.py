@@ -98,9 +98,9 @@ def execute(step: Step, catalog: Catalog, exports: Exports, now: datetime) -> Wi
         case Ask(window):
             return _ask(window, catalog, exports, now)
         case Retry(window):
-            return _ask(_exchange(catalog, window, _again(window)), catalog, exports, now)
+            return _ask(_exchange(catalog, window, begun_anew(window)), catalog, exports, now)
         case Widen(window, end):
-            wide = replace(_again(window), end=end, kind="full")
+            wide = replace(begun_anew(window), end=end, kind="full")
             if _exchange(catalog, window, wide) != wide:
                 # another timer has mended it meanwhile: what it would have covered must wait for the next plan
                 raise ConditionFailed("the window has changed", operation="widen", key=window.id)
@@ -109,7 +109,8 @@ def execute(step: Step, catalog: Catalog, exports: Exports, now: datetime) -> Wi
             return _exchange(catalog, window, replace(window, state="closed", kind="covered", closed_at=to_micros(now)))
 
 
-def _again(window: Window) -> Window:
+def begun_anew(window: Window) -> Window:
+    """A window as it is before its export is asked for, under the next attempt: what was exported so far counts for nothing."""
     return Window(window.start, window.end, "open", window.attempt + 1, kind=window.kind)
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from tesseract.cli import archive_status
 from tesseract.cli import run as cli
-from tesseract.errors import BackendError, InputError, RetryError
+from tesseract.errors import BackendError, DamagedError, InputError, RetryError
 from tesseract.model import Window
 from tesseract.processing.archive_stage import ArchiveStage
 from tesseract.remote import compact_now, export_now, reached
@@ -269,6 +269,37 @@ def test_dead_letters_go_back_to_the_workers_each_once(
     assert world.queue.bodies == [first, second]
     assert functions.work() == {"batchItemFailures": []}
     assert world.catalog.windows()[0].state == "closed"
+
+
+def test_a_window_whose_file_is_damaged_is_exported_anew(
+    functions: Functions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world, dead = functions.world, DeadLetters()
+    monkeypatch.setattr("tesseract.cli.archive.open_store", lambda _: Store(world.backend, "test"))
+    monkeypatch.setattr("tesseract.storage.services.queue", lambda _, role: dead if role == "work-dead" else world.queue)
+    world.put("A", PAST, temp("1"))
+    (window,) = world.open()
+    (task,) = world.collect()
+    body = world.backend.objects.get(task.key)
+    world.backend.objects.put(task.key, body[:-9])
+    with pytest.raises(DamagedError):
+        world.work(task)
+    dead.bodies = [msgspec.json.encode(task).decode()]
+    assert cli(["archive", "retry", "--anew"]) == 0
+    assert f"window {window.id}: exported anew" in capsys.readouterr().out
+    assert dead.bodies == []
+    world.open()
+    for again in world.collect():
+        assert again.export != task.export
+        assert world.work(again).outcome == "committed"
+    assert len(world.archived("A")) == 1
+    world.backend.objects.delete(task.key)
+    assert world.work(task).outcome == "superseded"
+    dead.bodies = [msgspec.json.encode(task).decode()]
+    assert cli(["archive", "retry", "--anew"]) == 0
+    assert "no window waits for a dead letter" in capsys.readouterr().out
+    world.backend.objects.delete(again.key)
+    assert world.work(again).outcome == "late"
 
 
 def test_a_bar_follows_the_files_and_ends_with_them_or_when_nothing_moves(functions: Functions) -> None:
