@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from tesseract.storage.catalog import Catalog
 from tesseract.utils.time_utils import iso_micros
 from tests.support.level_world import World
 
+MILLISECOND = timedelta(milliseconds=1)
 Reading = tuple[str, datetime, dict[str, FieldValue]]  # group, valid time, values as an item holds them
 
 
@@ -78,6 +79,8 @@ class BackfillWorld(World):
         return tally
 
     def tick(self) -> datetime:
+        """The clock of the command: no two commits are made at the same moment."""
+        self.now += MILLISECOND
         return self.now
 
 

@@ -53,7 +53,7 @@ def place(world: World, plan: dict) -> dict[datetime, dict]:
     return visible
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(records, st.integers(0, 16 * 24), st.integers(0, 16 * 24))
 def test_raw_rows_are_the_visible_records_of_the_range(plan, a, b):
     world = World()
@@ -69,7 +69,7 @@ def test_raw_rows_are_the_visible_records_of_the_range(plan, a, b):
         assert getattr(result.stats, name) == sum(source[plan[at][2]] == name for at in expected)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(records, st.sampled_from(["hourly", "daily"]), st.data())
 def test_level_rows_are_those_of_a_recomputation_wherever_they_come_from(plan, level, data):
     world = World()

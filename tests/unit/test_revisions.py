@@ -62,7 +62,7 @@ LATEST_DELETED_BELOW_AN_EXPIRED_ONE = [
 ]  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.sampled_from(["last_write", "latest_ref", "all"]), st.lists(steps, max_size=22))
 @example("latest_ref", OLDER_AFTER_EXPIRY)
 @example("all", [*OLDER_AFTER_EXPIRY, ("delete", 4), *ARCHIVE, ("compact", None), ("pass", 240)])

@@ -101,7 +101,7 @@ def outcome(dataset, line, fast):
 
 
 @given(readings())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_both_roads_give_the_same_records_and_the_same_reasons(record):
     line = json.dumps(record).encode()
     assert outcome(DECLARED, line, True) == outcome(DECLARED, line, False)
@@ -111,7 +111,7 @@ FLAT = parse("datasets: {f: {group_by: g, time_field: t, unknown_fields: drop, f
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "x", "x.y", "y"]), ODD, max_size=4))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_what_is_dropped_never_decides_whether_a_record_is_taken(values):
     record = {"g": "a", "t": "2026-01-05T11:00:00Z", **values}
     declared = {name: value for name, value in record.items() if name in "gtab"}
@@ -132,14 +132,14 @@ def carried_and_made(dataset, line):
 
 
 @given(readings())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_the_form_that_is_made_with_the_values_is_that_of_the_values(record):
     carried, made = carried_and_made(DECLARED, json.dumps(record).encode())
     assert carried == made
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.floats(-1e-4, 1e-4) | st.floats(1e15, 1e17))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_a_double_has_the_digits_of_its_repr_on_both_roads(value):
     line = json.dumps({"g": "a", "t": "2026-01-05T11:00:00Z", "a": value}).encode()
     assert outcome(FLAT, line, True) == outcome(FLAT, line, False)
@@ -164,7 +164,7 @@ def test_names_of_fields_are_names_whatever_they_look_like():
 
 
 @given(st.binary(max_size=60) | ODD.map(lambda value: json.dumps(value).encode()))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_bytes_are_a_record_or_a_reason(line):
     for dataset in (DECLARED, FLAT, FREE):
         decoded = decode(dataset, line)
@@ -172,7 +172,7 @@ def test_any_bytes_are_a_record_or_a_reason(line):
 
 
 @given(st.dictionaries(st.text(max_size=4), ODD, max_size=5), st.text(max_size=6))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_what_is_accepted_can_be_stored_and_comes_back_equal(values, group):
     table = MemoryTable()
     for _, record in decode(FREE, {**values, "g": group, "t": "2026-01-05T11:00:00Z"}).records:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -21,12 +22,17 @@ from tests.support.archive_world import weather
 from tests.support.keeping_world import KeepingWorld
 
 
-def lived(days: int = 8, seed: int = 1, **changes: Any) -> KeepingWorld:
-    world = KeepingWorld(weather(**changes))
+@cache
+def _lived(seed: int, changes: tuple[tuple[str, Any], ...]) -> KeepingWorld:
+    world = KeepingWorld(weather(**dict(changes)))
     chance = random.Random(seed)
-    for _ in range(days):
+    for _ in range(8):
         world.day(chance)
     return world
+
+
+def lived(seed: int = 1, **changes: Any) -> KeepingWorld:
+    return _lived(seed, tuple(changes.items())).copy()
 
 
 def look(world: KeepingWorld) -> Verified:
