@@ -28,13 +28,17 @@ class Outcome:
 
 
 def ensure_started(catalog: Catalog, exports: Exports) -> datetime:
-    """Where the archive begins: the table's earliest restorable time, recorded once. Doing it twice changes nothing.
+    """Where the archive begins: the table's earliest restorable time, or the first dataset's if that is earlier, recorded once.
 
-    Raises BackendError where point-in-time recovery is off.
+    Doing it twice changes nothing. Raises BackendError where point-in-time recovery is off.
     """
     through = catalog.progress().archived_through
     if not through:
-        catalog.advance("archived", to_micros(windows.ceil_second(earliest_of(exports))))
+        start = windows.ceil_second(earliest_of(exports))
+        # records that came while recovery was off: the gap before `earliest` becomes a full export
+        applied = (catalog.versions(name)[0].applied_at for name in catalog.dataset_names())
+        first = min((moment for moment in applied if moment), default=to_micros(start))
+        catalog.advance("archived", min(to_micros(start), to_micros(windows.floor_second(from_micros(first)))))
         through = catalog.progress().archived_through
     return from_micros(through)
 

@@ -17,7 +17,7 @@ from tesseract.processing.windows import Ask, Cover, Facts, Open, Retry, Setting
 from tesseract.storage.exports import Export
 from tesseract.store import Store
 from tesseract.utils.time_utils import from_micros, to_micros
-from tests.support.archive_world import START, World, temp
+from tests.support.archive_world import START, World, temp, weather
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -178,6 +178,18 @@ def test_recovery_that_was_off_for_a_while_is_closed_by_a_full_export() -> None:
     assert [window.kind for window in world.catalog.windows()] == ["incremental", "full", "incremental"]
     assert world.catalog.windows()[2].start == full.end
     assert numbers(world) == [1, 2, 4, 33]
+
+
+def test_what_came_before_recovery_was_first_switched_on_is_archived_too() -> None:
+    world = World(weather(applied_at=to_micros(START)), parts=1)
+    world.put("A", START, temp("1"))
+    world.now = world.exports.begun = START + DAY
+    world.put("A", START + HOUR, temp("2"))
+    (window,) = world.open(60)
+    assert (window.kind, from_micros(window.start)) == ("full", START)
+    for task in world.collect():
+        world.work(task)
+    assert set(world.archived("A")) == {to_micros(START), to_micros(START + HOUR)}
 
 
 def test_a_pause_longer_than_aws_remembers_is_closed_by_a_full_export() -> None:
