@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from tesseract.config.dataset import Dataset, Field, Level
+from tesseract.config.kinds import kind, narrows, widened
 from tesseract.config.lives import Gains, gains, may_hold
+from tesseract.config.retention import consequence
 from tesseract.config.tiers import MERGED_LEVELS
 
 Verdict = Literal["compatible", "needs backfill", "refused"]
@@ -19,8 +21,7 @@ COMPATIBLE: Verdict = "compatible"
 BACKFILL: Verdict = "needs backfill"
 REFUSED: Verdict = "refused"
 NEW_DATASET = "give the new meaning a new dataset name"
-NEW_FIELD = "give the new meaning a new field name"
-MERGED = "it is merged from finer levels or raw records when it is read; nothing is stored of it"
+MERGED = "it is merged from finer levels or raw records; where nothing is stored of it, when it is read"
 INCOMING = "it concerns new records only; what is stored stays as it is"
 UNUSED = "no record has come yet: it has all of them"
 
@@ -37,7 +38,7 @@ COMPATIBLE_SETTINGS = {
     "time_zone": INCOMING,
     "on_invalid": INCOMING,
     "records_path": INCOMING,
-    "retention": "it is kept; this release removes nothing by it",
+    "retention": "files that are older now are removed two weeks later, for good; those that were removed do not come back",
     "history": "former states are kept for that long from now on; those that have gone do not come back",
 }
 REFUSED_SETTINGS = {
@@ -95,6 +96,7 @@ def _settings(old: Dataset, wanted: Dataset) -> Iterator[Change]:
     for name, verdict, why in rules:
         before, after = getattr(old, name), getattr(wanted, name)
         if before != after:
+            why = consequence(old, wanted) if name == "retention" else why
             yield Change(SHOWN_AS.get(name, name), f"{_shown(name, before)} → {_shown(name, after)}", verdict, why)
     if old.revisions != wanted.revisions:
         yield _revisions(old, wanted)
@@ -140,36 +142,52 @@ def _wants(dataset: Dataset, name: str) -> set[str]:
 
 def _fields(versions: Sequence[Dataset], wanted: Dataset, gained: Gains) -> Iterator[Change]:
     old = versions[-1]
-    for name, field in wanted.fields.items():
-        if name in old.fields:
-            yield from _field(name, old.fields[name], field)
-        else:
-            yield _added(versions, wanted, name, gained)
-    for name in old.fields:
-        if name not in wanted.fields:
-            yield _removed(wanted, name)
-    kept = [name for name in old.fields if name in wanted.fields]
-    if kept != [name for name in wanted.fields if name in old.fields]:
+    for key, field in wanted.fields.items():
+        if key not in old.fields:
+            yield _added(versions, wanted, key, gained)
+            continue
+        if old.label(key) != wanted.label(key):
+            yield _renamed(versions, wanted, key)
+        yield from _field(key, old.fields[key], field)
+    for key in old.fields:
+        if key not in wanted.fields:
+            yield _removed(old, wanted, key)
+    kept = [key for key in old.fields if key in wanted.fields]
+    if kept != [key for key in wanted.fields if key in old.fields]:
         yield Change("fields", "another order", COMPATIBLE, "it is the order of the columns of results")
 
 
-def _field(name: str, old: Field, new: Field) -> Iterator[Change]:
+def _renamed(versions: Sequence[Dataset], wanted: Dataset, key: str) -> Change:
+    before, after = versions[-1].label(key), wanted.label(key)
+    why = "its stored values are shown under the new name, and nothing of them is written anew"
+    if wanted.fields[key].path != versions[-1].fields[key].path:
+        why += f"; records that carry {before!r} are understood"
+    if any(version.unknown_fields == "keep" for version in versions):
+        why += f"; values of an undeclared {after!r} that were kept are hidden"
+    return Change(f"fields.{after}", f"renamed from {before}", COMPATIBLE, why)
+
+
+def _field(key: str, old: Field, new: Field) -> Iterator[Change]:
+    name = new.name or key
     if kind(old) != kind(new):
         why = narrows(old, new)
         verdict = COMPATIBLE if why is None else REFUSED
-        yield Change(f"fields.{name}.type", f"{kind(old)} → {kind(new)}", verdict, why or _widened(old, new))
+        yield Change(f"fields.{name}.type", f"{kind(old)} → {kind(new)}", verdict, why or widened(old, new))
     for setting, why in FIELD_SETTINGS.items():
         before, after = getattr(old, setting), getattr(new, setting)
-        if before != after:
+        named = setting == "path" and (before, after) == (old.name or key, name)  # the default: it goes with the name
+        if before != after and not named:
             yield Change(f"fields.{name}.{setting}", f"{_text(before)} → {_text(after)}", COMPATIBLE, why)
 
 
 def _added(versions: Sequence[Dataset], wanted: Dataset, name: str, gained: Gains) -> Change:
-    setting, field = f"fields.{name}", wanted.fields[name]
+    """`name` is the field's key."""
+    setting, field = f"fields.{wanted.label(name)}", wanted.fields[name]
     how = f"added, {kind(field)}"
     former = next((version for version in reversed(versions) if name in version.fields), None)
     if former is not None:
         before = former.fields[name]
+        how += "" if former.label(name) == wanted.label(name) else f", renamed from {former.label(name)}"
         why = None if kind(before) == kind(field) else narrows(before, field)
         if why is not None:
             return Change(setting, how, REFUSED, f"version {former.version} had it as {kind(before)}: {why}")
@@ -185,45 +203,14 @@ def _added(versions: Sequence[Dataset], wanted: Dataset, name: str, gained: Gain
     return Change(setting, how, BACKFILL, f"{shown}; {_lack(anew, lacking, 'it')}")
 
 
-def _removed(wanted: Dataset, name: str) -> Change:
+def _removed(old: Dataset, wanted: Dataset, key: str) -> Change:
+    name = old.label(key)
     if wanted.unknown_fields == "keep":
-        why = "its stored values stay, and are shown like other undeclared ones"
+        why = "its stored values stay, and are shown like other undeclared ones" + (f", under {key!r}" if name != key else "")
     else:
         carried = "; a record that carries it is rejected from now on" if wanted.unknown_fields == "reject" else ""
         why = f"its stored values stay, and are hidden{carried}"
     return Change(f"fields.{name}", "removed", COMPATIBLE, why)
-
-
-def kind(field: Field) -> str:
-    """The type of a field's values as a person reads it: `int`, `int of 38 digits`, `decimal(2)`."""
-    if field.type == "decimal":
-        return f"decimal({field.scale})"
-    return "int of 38 digits" if field.wide else field.type
-
-
-def narrows(old: Field, new: Field) -> str | None:
-    """Why values of `old` do not all fit into `new`; None where they do."""
-    match old.type, new.type:
-        case "int", "int":
-            lost = "it would no longer fit 64 bits as it may; leave min or max where they were" if old.wide else None
-        case "int", "float":
-            lost = f"38 digits do not fit a double; {NEW_FIELD}" if old.wide else None
-        case "int", "decimal":
-            fits = new.scale == 0 if old.wide else new.scale <= 19
-            lost = None if fits else f"the digits before the point would not fit 38 with that scale; {NEW_FIELD}"
-        case "decimal", "decimal":
-            lost = f"stored values have more digits after the point; {NEW_FIELD}" if new.scale < old.scale else None
-        case _:
-            lost = f"stored values of type {kind(old)} are not all of type {kind(new)}; {NEW_FIELD}"
-    return lost
-
-
-def _widened(old: Field, new: Field) -> str:
-    if new.type == "float":
-        return "stored integers read as doubles, those beyond 2^53 as the nearest one"
-    if old.type == "decimal":
-        return f"stored values read with that scale; one of more than {38 - new.scale} digits before the point would read as null"
-    return "every stored value is one of the new type, and reads as such"
 
 
 # levels -----------------------------------------------------------------------------------------------------------------
@@ -240,11 +227,11 @@ def _levels(old: Dataset, wanted: Dataset, gained: Gains, unused: bool) -> Itera
                 Change(setting, "added", COMPATIBLE, UNUSED) if unused else Change(setting, "added", BACKFILL, _lack([level.name]))
             )
         elif before.stats != level.stats:
-            how = f"{_statistics(before)} → {_statistics(level)}"
+            how = f"{_statistics(old, before)} → {_statistics(wanted, level)}"
             if level.name in gained.anew:
                 yield Change(setting, how, BACKFILL, f"stored periods lack statistics that are new: {_lack([level.name])}")
             elif level.name in gained.fields:
-                lack = _lack((), [level.name], " and ".join(sorted(gained.fields[level.name])))
+                lack = _lack((), [level.name], " and ".join(sorted(map(wanted.label, gained.fields[level.name]))))
                 yield Change(setting, how, BACKFILL, f"stored periods lack statistics that are new: {lack}")
             else:
                 enough = UNUSED if unused else "stored periods have every statistic that it shows"
@@ -267,8 +254,9 @@ def _named(levels: Sequence[str]) -> str:
     return f"level{'s' if len(levels) > 1 else ''} {' and '.join(levels)}"
 
 
-def _statistics(level: Level) -> str:
-    return ", ".join(f"{stat}({', '.join(names)})" if names else stat for stat, names in level.stats.items()) or "none"
+def _statistics(dataset: Dataset, level: Level) -> str:
+    shown = (f"{stat}({', '.join(map(dataset.label, keys))})" if keys else stat for stat, keys in level.stats.items())
+    return ", ".join(shown) or "none"
 
 
 def _shown(setting: str, value: Any) -> str:

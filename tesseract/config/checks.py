@@ -14,7 +14,8 @@ from tesseract.config.dataset import INT64
 from tesseract.config.faults import nearest
 from tesseract.config.models import DatasetConfig, FieldConfig
 from tesseract.config.paths import Steps, parse_path, path_name
-from tesseract.config.tiers import DEFAULT_LADDER
+from tesseract.config.retention import outlasts, too_short
+from tesseract.config.tiers import DEFAULT_LADDER, LIVE_LEVELS, MERGED_LEVELS
 from tesseract.config.values import DIGITS, ladder_of
 from tesseract.config.yaml_lines import Path
 
@@ -30,6 +31,7 @@ def check(config: DatasetConfig, broken: set[Path]) -> Faults:
         for setting, fault in _field(spec):
             yield ("fields", name, setting), fault
     yield from _names(config, broken)
+    yield from _renamed(config, broken)
     yield from _places(config, broken)
     yield from _aggregated(config, broken)
     yield from _retention(config, broken)
@@ -135,6 +137,21 @@ def _names(config: DatasetConfig, broken: set[Path]) -> Faults:
         yield ("group_by",), f"{name!r} is the name of an aggregate's column too"
 
 
+def _renamed(config: DatasetConfig, broken: set[Path]) -> Faults:
+    groups, known = _groups(config, broken), dict[str, str]()
+    for name, spec in config.fields.items():
+        former, place = spec.renamed_from, ("fields", name, "renamed_from")
+        if former is None:
+            continue
+        if former in config.fields:
+            yield place, f"{former!r} is declared too" + ("" if former == name else ": a field that is renamed leaves its old name")
+        elif not 0 < len(former) <= MAX_NAME or _reserved(former) or former in groups:
+            yield place, f"{former[:20]!r} cannot have been a field's name"
+        elif former in known:
+            yield place, f"field {known[former]!r} is renamed from {former!r} already"
+        known.setdefault(former, name)
+
+
 def _groups(config: DatasetConfig, broken: set[Path]) -> list[str]:
     """The columns of the group."""
     return [] if _any(broken, "group_by") else [path_name(parse_path(path)) for path in config.group_by]
@@ -193,6 +210,16 @@ def _retention(config: DatasetConfig, broken: set[Path]) -> Faults:
         for tier in tiers:
             if tier not in (*ladder, "*") and not _any(broken, "archive_schedule"):
                 yield ("retention", level, tier), f"there is no tier {tier!r}: tiers are {', '.join(ladder)}{nearest(tier, ladder)}"
+        if not _any(broken, "archive_schedule"):
+            for tier, above in too_short(tiers, ladder):
+                hint = f"it needs a whole period of that tier at least, or give one duration for all: {level}: P90D"
+                yield ("retention", level, tier), f"the rows would be removed before they come to the {above} tier; {hint}"
+
+    merged = [level for level in MERGED_LEVELS if level in config.aggregations]
+    base = next((level for level in reversed(LIVE_LEVELS) if level in config.aggregations), None)
+    kept = config.retention.get(base or "") if merged and not _any(broken, "archive_schedule") else None
+    if base and kept and not outlasts(kept, config.retention.get("raw", {}), ladder):
+        yield ("retention", base), f"{' and '.join(merged)} are merged from it: keep it for ever, or a month longer than raw"
 
 
 def _any(broken: set[Path], *path: str | int) -> bool:

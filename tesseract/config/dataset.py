@@ -19,7 +19,7 @@ INT64 = 2**63
 
 
 class Field(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One value of a record."""
+    """One value of a record. Its key in `Dataset.fields` never changes; `name` is what people call it where it was renamed."""
 
     type: FieldType
     path: str  # dotted, where the value lies in the record
@@ -33,6 +33,7 @@ class Field(msgspec.Struct, frozen=True, omit_defaults=True):
     max_length: int | None = None  # of a string, in characters
     enum: tuple[str | int | float, ...] = ()  # the only values there are, besides null
     format: TimeFormat = "iso8601"  # of a timestamp
+    name: str = ""  # empty: its key
 
     @property
     def numeric(self) -> bool:
@@ -106,7 +107,7 @@ class Dataset(msgspec.Struct, frozen=True, omit_defaults=True):
     buffer_ttl_hours: int
     ladder: tuple[str, ...]
     levels: tuple[Level, ...]
-    fields: dict[str, Field] = {}
+    fields: dict[str, Field] = {}  # by key: all that is stored is named by keys, and so is it here
     max_future_seconds: int = DEFAULT_MAX_FUTURE
     description: str = ""
     revisions: Revisions = "last_write"
@@ -119,6 +120,9 @@ class Dataset(msgspec.Struct, frozen=True, omit_defaults=True):
     partitions: int = 0  # hash buckets of groups that share a manifest; 0: every group has its own
     tags: dict[str, str] = {}
     shortest_ttl_hours: int = 0  # the shortest buffer_ttl_hours of any version; 0: the present one is
+    former: dict[str, str] = {}  # former name, as a path in records → key: producers may send a renamed field there still
+    removed: dict[str, int] = {}  # level → µs since 1970: rows before may have been removed, under a former `retention`
+    retention_since: int = 0  # µs since 1970: when `retention` became what it is; 0: with this version
     applied_at: int = 0  # µs since 1970; 0: not applied yet
     applied_by: str = ""
 
@@ -141,6 +145,30 @@ class Dataset(msgspec.Struct, frozen=True, omit_defaults=True):
     def group_columns(self) -> tuple[str, ...]:
         """The result columns that carry the group."""
         return self.group_by
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Name → key of the declared fields, in their order."""
+        return {field.name or key: key for key, field in self.fields.items()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the declared fields, in their order."""
+        return tuple(self.keys)
+
+    def label(self, key: str) -> str:
+        """The name of the field with that key; of one that is not declared the key."""
+        field = self.fields.get(key)
+        return key if field is None else field.name or key
+
+    def places(self) -> list[tuple[str, Field]]:
+        """Where declared values lie in records, former names included, with the field that each belongs to."""
+        present = [(field.path, field) for field in self.fields.values()]
+        return present + [(path, self.fields[key]) for path, key in self.former.items() if key in self.fields]
+
+    def former_paths(self, key: str) -> tuple[str, ...]:
+        """Where else a renamed field may lie in records: its former names."""
+        return tuple(path for path, owner in self.former.items() if owner == key)
 
     def level(self, name: str) -> Level | None:
         """The aggregate level of that name, if it is kept."""

@@ -54,8 +54,8 @@ def _settings(dataset: Dataset) -> dict[str, Any]:
         "history": (dataset.history, DEFAULT_HISTORY),
         "retention": ({level: _retention(tiers) for level, tiers in sorted(dataset.retention.items())}, {}),
         "tags": (dict(sorted(dataset.tags.items())), {}),
-        "aggregations": ({level.name: _statistics(level) for level in dataset.levels}, {}),
-        "fields": ({name: _field(name, field) for name, field in dataset.fields.items()}, {}),
+        "aggregations": ({level.name: _statistics(dataset, level) for level in dataset.levels}, {}),
+        "fields": ({dataset.label(key): _field(key, field) for key, field in dataset.fields.items()}, {}),
     }
     return {setting: value for setting, (value, default) in written.items() if value != default}
 
@@ -68,16 +68,18 @@ def _retention(tiers: dict[str, str]) -> str | dict[str, str]:
     return tiers["*"] if set(tiers) == {"*"} else dict(sorted(tiers.items(), key=lambda item: UNITS[item[0]].rank))
 
 
-def _statistics(level: Level) -> list[str] | dict[str, str | list[str]]:
+def _statistics(dataset: Dataset, level: Level) -> list[str] | dict[str, str | list[str]]:
     chosen = {stat: level.stats[stat] for stat in STATS if stat in level.stats}
     if not any(chosen.values()):
         return list(chosen)
-    return {stat: list(names) or "*" for stat, names in chosen.items()}
+    return {stat: [dataset.label(key) for key in keys] or "*" for stat, keys in chosen.items()}
 
 
-def _field(name: str, field: Field) -> str | dict[str, Any]:
+def _field(key: str, field: Field) -> str | dict[str, Any]:
+    name = field.name or key
     written: dict[str, tuple[Any, Any]] = {
         "type": (field.type, None),
+        "renamed_from": (key, name),
         "scale": (field.scale if field.type == "decimal" else None, None),
         "path": (field.path, name),
         "unit": (field.unit, ""),

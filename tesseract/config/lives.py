@@ -24,7 +24,7 @@ class Gains(NamedTuple):
 
 
 def gains(versions: Sequence[Dataset], wanted: Dataset) -> Gains:
-    """What the levels of `wanted` lack, which follows on `versions`. A merged level stores nothing: it lacks nothing."""
+    """What the levels of `wanted` lack, which follows on `versions`. A merged level's rows have all that its base has."""
     old = versions[-1]
     loose = any(version.unknown_fields == "keep" for version in versions)
     former = {name for version in versions for name, field in version.fields.items() if field.numeric} - set(wanted.fields)

@@ -10,10 +10,13 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from tesseract.config import retention
+from tesseract.config.bases import with_lives
 from tesseract.config.cache import CACHE, ConfigReader
 from tesseract.config.changes import BACKFILL, REFUSED, Change, compare
 from tesseract.config.dataset import STATS, Dataset, Level, encode_dataset
 from tesseract.config.lives import Gains, gains, kept_since
+from tesseract.config.renames import resolve
 from tesseract.config.tiers import MERGED_LEVELS, UNITS
 from tesseract.errors import ConditionFailed, ConfigError, NotFoundError
 from tesseract.utils.time_utils import to_micros
@@ -73,11 +76,17 @@ def plan(versions: Sequence[Dataset], wanted: Dataset, now: datetime, unused: bo
     has passed. Where the dataset is `unused` no record is there, and they count from the first one on.
     """
     old = versions[-1] if versions else None
+    wanted, clashes = resolve(versions, wanted)
     shortest = min((version.buffer_ttl_hours for version in (*versions, wanted)), default=0)
     plain = replace(_content(wanted), shortest_ttl_hours=shortest if shortest < wanted.buffer_ttl_hours else 0)
+    plain = replace(plain, former=wanted.former)
     if old is None:
         faults = (f"the name {RESERVED!r} is taken: give the dataset another",) if wanted.name == RESERVED else ()
-        return Plan(replace(plain, version=1), None, (), faults)
+        return Plan(replace(plain, version=1), None, clashes, faults)
+    removed, since = retention.applied(old, plain, now)
+    plain = replace(plain, removed=removed, retention_since=since)
+    if clashes:
+        return Plan(replace(plain, version=old.version), old, clashes)
     changes = compare(versions, wanted, unused)
     levels = plain.levels
     if not unused:
@@ -86,13 +95,14 @@ def plan(versions: Sequence[Dataset], wanted: Dataset, now: datetime, unused: bo
         moments = to_micros(known), to_micros(known + timedelta(seconds=horizon))
         gained = gains(versions, wanted)
         levels = tuple(_next_level(old.level(level.name), level, plain, gained, *moments) for level in levels)
+        levels = with_lives(old, replace(plain, levels=levels), moments[1])
     refused = any(change.verdict == REFUSED for change in changes)
     version = old.version + 1 if changes and not refused else old.version
     return Plan(replace(plain, version=version, levels=levels), old, changes)
 
 
 def _next_level(old: Level | None, wanted: Level, dataset: Dataset, gained: Gains, known: int, moment: int) -> Level:
-    """A level keeps its life; one that is added, also one that was there before, begins a new one. A merged level has none.
+    """A level keeps its life; one that is added, also one that was there before, begins a new one. Merged levels see `with_lives`.
 
     Every process has the new version at `known`; periods that begin after `moment` can have no record that was written before.
     """
@@ -168,6 +178,9 @@ def _content(dataset: Dataset) -> Dataset:
         tags=dict(sorted(dataset.tags.items())),
         retention={level: dict(sorted(tiers.items())) for level, tiers in sorted(dataset.retention.items())},
         shortest_ttl_hours=0,
+        former={},
+        removed={},
+        retention_since=0,
         applied_at=0,
         applied_by="",
     )

@@ -33,6 +33,11 @@ class FieldConfig(_Settings):
         "exact, with 38 digits, scale of them after the point; timestamp is a moment in UTC, to the microsecond",
         examples=["float"],
     )
+    renamed_from: v.Text | None = Spec(
+        None,
+        description="a former name of the field: what is stored under it is shown under the new one, and records may carry either",
+        examples=["temp"],
+    )
     scale: Annotated[int, Strict(), Spec(ge=0, le=37)] | None = Spec(
         None, description="the digits after the point of a decimal, which needs it; a value with more is rejected", examples=[2]
     )
@@ -153,7 +158,7 @@ class DatasetConfig(_Settings):
     retention: dict[v.Text, Retention] = Spec(
         default_factory=dict,
         description="how long archived data are kept: per level (raw, or an aggregate level) a duration, or a map tier → duration; "
-        "of years, months, weeks, days; default: for ever (kept and checked; this release removes nothing)",
+        "of years, months, weeks, days. Whole files go, two weeks later; records older than raw's are rejected; default: for ever",
         examples=[{"raw": "P5Y", "hourly": {"daily": "P90D", "yearly": "P20Y"}}],
     )
     tags: v.Tags = Spec(

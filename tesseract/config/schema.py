@@ -167,6 +167,8 @@ def _written(data: Any, path: Path) -> Path:
 
 def _complete(name: str, config: DatasetConfig) -> Dataset:
     schedule = config.archive_schedule
+    # the keys of a dataset that begins now; for one that there is, `renames` finds those that it has
+    keys = {field: spec.renamed_from or field for field, spec in config.fields.items()}
     return Dataset(
         name=name,
         version=0,
@@ -176,8 +178,8 @@ def _complete(name: str, config: DatasetConfig) -> Dataset:
         unknown_fields=config.unknown_fields or ("reject" if config.fields else "keep"),
         buffer_ttl_hours=config.buffer_ttl_hours,
         ladder=DEFAULT_LADDER if schedule is None else ladder_of(schedule),
-        levels=tuple(_level(level, config.aggregations[level]) for level in LEVELS if level in config.aggregations),
-        fields={key: _field(key, spec) for key, spec in config.fields.items()},
+        levels=tuple(_level(level, config.aggregations[level], keys) for level in LEVELS if level in config.aggregations),
+        fields={keys[name]: _field(name, spec) for name, spec in config.fields.items()},
         max_future_seconds=int(parse_duration(config.max_future).total_seconds()),
         description=config.description,
         revisions=config.revisions,
@@ -210,8 +212,9 @@ def _field(name: str, spec: FieldConfig) -> Field:
         max_length=spec.max_length,
         enum=tuple(whole(value) for value in spec.enum),
         format=spec.format or "iso8601",
+        name=name if spec.renamed_from else "",
     )
 
 
-def _level(name: str, stats: Mapping[Any, tuple[str, ...]]) -> Level:
-    return Level(name, {stat: stats[stat] for stat in STATS if stat in stats})
+def _level(name: str, stats: Mapping[Any, tuple[str, ...]], keys: Mapping[str, str]) -> Level:
+    return Level(name, {stat: tuple(keys.get(field, field) for field in stats[stat]) for stat in STATS if stat in stats})

@@ -28,12 +28,12 @@ class Invoke:
 
     by_group = True
 
-    def __init__(self, stage: str) -> None:
-        self._stage = stage
+    def __init__(self, stage: str, erase: bool = False) -> None:
+        self._stage, self._erase = stage, erase
 
     def __call__(self, dataset: str, lines: Sequence[Line], group: str) -> Report:
         rows = [msgspec.Raw(line.body) for line in lines]
-        payload = {"dataset": dataset, "delete": {"group": split_group(group), "rows": rows}}
+        payload = {"dataset": dataset, "delete": {"group": split_group(group), "rows": rows, "erase": self._erase}}
         return report_of(invoke(self._stage, "ingestHttp", payload), lines)
 
 

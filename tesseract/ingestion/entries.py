@@ -82,12 +82,12 @@ def entries(dataset: Dataset, texts: set[str]) -> list[Memory | Make]:
     A look-up or call raises Fault where the slow road must say why.
     """
     room = max(REMEMBERED // max(len(dataset.fields), 1), LEAST_REMEMBERED)
-    return [_of_field(name, field, dataset.time_zone, room, name in texts) for name, field in dataset.fields.items()]
+    return [_of_field(key, field, dataset.time_zone, room, key in texts) for key, field in dataset.fields.items()]
 
 
-def _of_field(name: str, field: Field, zone: str, room: int, text: bool) -> Memory | Make:
-    head = _encode(name).decode() + ":"
-    make = _any(reader(name, field, zone), head)
+def _of_field(key: str, field: Field, zone: str, room: int, text: bool) -> Memory | Make:
+    head = _encode(key).decode() + ":"
+    make = _any(reader(field.name or key, field, zone), head)
     if text:
         return _from_text(make, room)
     if field.type == "float" and not field.enum:

@@ -35,16 +35,24 @@ _UNNAMED = re.compile(r'["\\\x00-\x1f]')  # what a name in a msgspec type cannot
 
 
 class FastPath:
-    """`read(line, limit)` gives a record that is as declared, and None for any other: the slow road must look at that one."""
+    """`read(line, limit)` gives a record that is as declared, and None for any other: the slow road must look at that one.
 
-    def __init__(self, dataset: Dataset, times: TimeReader) -> None:
+    With `former` it reads renamed fields under the last of their former names.
+    """
+
+    def __init__(self, dataset: Dataset, times: TimeReader, former: bool = False) -> None:
         groups = len(dataset.group_by)
+        paths = {key: field.path for key, field in dataset.fields.items()}
+        if former:
+            paths |= {key: path for path, key in dataset.former.items() if key in paths}
         moment, maybe = _time_types(dataset.time_format)
         leaves: dict[Steps, _Leaf] = {parse_path(dataset.time_field): (moment,), parse_path(dataset.ref_time_field): maybe}
         leaves |= {parse_path(path): (str | int,) for path in dataset.group_by}
-        leaves |= {parse_path(field.path): _field_type(field) for field in dataset.fields.values()}
+        leaves |= {parse_path(paths[key]): _field_type(field) for key, field in dataset.fields.items()}
         places = {steps: f"x{index}" for index, steps in enumerate(leaves)}
         members = {steps: (places[steps], *leaf) for steps, leaf in leaves.items()}
+        other = [parse_path(path) for path, _ in dataset.places() if path not in paths.values()]
+        members |= {steps: (f"y{index}", _NEVER, 0) for index, steps in enumerate(other)}  # the same values by another name
         self._decode = msgspec.json.Decoder(_struct("Record", members, dataset.unknown_fields)).decode
         texts = {name for name, field in dataset.fields.items() if _field_type(field)[0] is msgspec.Raw}
         names = {
@@ -61,7 +69,7 @@ class FastPath:
     @staticmethod
     def serves(dataset: Dataset) -> bool:
         """Whether a type can say all that the configuration says: every value is declared, once, and no list is entered."""
-        texts = [dataset.time_field, dataset.ref_time_field, *dataset.group_by, *(f.path for f in dataset.fields.values())]
+        texts = [dataset.time_field, dataset.ref_time_field, *dataset.group_by, *(path for path, _ in dataset.places())]
         paths = [parse_path(text) for text in texts]
         names = [path_name(steps) for steps in paths]
         return (

@@ -167,8 +167,8 @@ def _csv(name: str, text: TextIO, dataset: Dataset) -> Iterator[bytes | Refused]
 def _kinds(dataset: Dataset) -> dict[str, str]:
     """What a cell of a declared column is: `number`, `bool` or `text`."""
     kinds = {"int": "number", "float": "number", "decimal": "number", "bool": "bool"}
-    found = {field.path: kinds.get(field.type, "text") for field in dataset.fields.values()}
-    found |= {f.path: "number" for f in dataset.fields.values() if f.type == "timestamp" and f.format != "iso8601"}
+    found = {path: kinds.get(field.type, "text") for path, field in dataset.places()}
+    found |= {path: "number" for path, f in dataset.places() if f.type == "timestamp" and f.format != "iso8601"}
     time = "text" if dataset.time_format == "iso8601" else "number"
     return {**found, dataset.time_field: time, dataset.ref_time_field: time, **dict.fromkeys(dataset.group_by, "text")}
 

@@ -97,6 +97,17 @@ class Flattener:
         return Odd(part, "deep", MAX_DEPTH) if depth >= MAX_DEPTH else Odd(part, "name", MAX_NAME)
 
 
+def spelt(flat: dict[str, Any], places: tuple[str, ...]) -> str:
+    """The place, of those that a renamed field may lie in, where a flat record has it. Raises Fault for two."""
+    there = [place for place in places if flat.get(place) is not None]
+    if len(there) > 1:
+        raise Fault(there[1], flat[there[1]], "renamed", name=there[0], former=there[1])
+    for place in places:
+        if place not in there:
+            flat.pop(place, None)
+    return there[0] if there else places[0]
+
+
 def lenient(text: bytes | msgspec.Raw, depth: int = 0) -> Any:
     """JSON with numbers that msgspec takes for no value: each of them is an Odd. Raises what decoding raises, but for numbers."""
     try:

@@ -126,7 +126,7 @@ class Service:
         check_count(len(asked.rows))
         tally.dataset = self._configs.get(name).name
         dataset, before = self._configs.use(name), self._writer.counts
-        left = self._writer.write(dataset, tombstones(dataset, asked), deadline)
+        left = self._writer.write(dataset, tombstones(dataset, asked, self._clock()), deadline)
         tally.writes = self._writer.counts - before
         tally.deleted, tally.not_written = len(asked.rows) - len(left), len(left)
         status = 200 if not left else 207 if tally.deleted else 503

@@ -67,7 +67,7 @@ def alone(dataset: Dataset, record: Line) -> bytes:
 
 def reads(dataset: Dataset, name: str) -> bool:
     """Whether a declared path of the dataset begins with the member `name`."""
-    fields = (field.path for field in dataset.fields.values())
+    fields = (path for path, _ in dataset.places())
     paths = (*dataset.group_by, dataset.time_field, dataset.ref_time_field, *fields, dataset.records_path)
     return any(path and _steps(path)[0] == name for path in paths)
 

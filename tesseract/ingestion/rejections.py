@@ -19,6 +19,7 @@ REASONS = {
     "not_json": "not JSON: {error}",
     "not_object": "a record is a JSON object",
     "twice": "{name!r} comes twice in the record",
+    "renamed": "the record has {name!r} and {former!r}, which are names of one field",
     "too_large": "the record is larger than {bytes} bytes",
     "too_many": "the record has more than {count} values",
     # the group
@@ -36,6 +37,7 @@ REASONS = {
     "skipped": "there is no such time in {zone}: its clocks skipped it",
     "outside": "the time is outside the years 1 to 9999",
     "future": "lies in the future: later than {limit}, now + max_future",
+    "past": "older than {limit}: retention.raw takes nothing that is",
     # values of declared fields
     "required": "the required field {name!r} is missing or null",
     "kind": "field {name!r} is {wanted}, not {found}",

@@ -144,6 +144,11 @@ class TimeReader:
         skew = f"lies {span(moment - now)} ahead of the clock here; check the producer's, or raise max_future"
         return Fault(name, value, "future", lambda: self._probable(value) or skew, limit=iso_seconds(limit))
 
+    def past(self, name: str, value: Any, moment: datetime, limit: datetime, now: datetime) -> Fault:
+        """The fault of a valid time that lies before `limit`: how far back it lies, or what the number probably is."""
+        gone = f"lies {span(now - moment)} back; what is so old is removed, or has been: see retention"
+        return Fault(name, value, "past", lambda: self._probable(value) or gone, limit=iso_seconds(limit))
+
     def _text(self, name: str, value: Any) -> datetime:
         if isinstance(value, datetime):  # the fast road's
             return self.utc(name, value)

@@ -15,8 +15,9 @@ import msgspec
 
 from tesseract.config.dataset import Dataset
 from tesseract.config.paths import parse_path, path_name
+from tesseract.config.retention import kept_from
 from tesseract.ingestion.fastpath import BAD_JSON, FastPath
-from tesseract.ingestion.flatten import MAX_DEPTH, SHOWN, Flattener, Odd, lenient
+from tesseract.ingestion.flatten import MAX_DEPTH, SHOWN, Flattener, Odd, lenient, spelt
 from tesseract.ingestion.rejections import Fault, Rejection, cut, meant, show
 from tesseract.ingestion.times import TimeReader, parse_moment
 from tesseract.ingestion.values import exact, reader, undeclared
@@ -28,7 +29,8 @@ from tesseract.storage.keys import MAX_GROUP_BYTES, encode, join_group
 __all__ = ["BAD_JSON", "Decoded", "Rejection", "Validator", "cut", "parse_moment", "show"]
 
 Line = bytes | msgspec.Raw  # the JSON of one record
-_Clock = tuple[datetime, datetime]  # now, and the latest valid time that is taken
+ReadLine = Callable[[Line, datetime], Record | None]
+_Clock = tuple[datetime, datetime, datetime | None]  # now, the latest valid time that is taken, and the oldest if there is one
 MAX_ITEM_BYTES = 390_000  # DynamoDB holds 400 kB
 WRITE_UNIT = 1024  # bytes of an item that one write unit writes
 HINTED = 500  # rejections whose hint is looked for: an answer explains no more
@@ -61,11 +63,22 @@ class Validator:
         self.dataset = dataset
         self._times = TimeReader(dataset.time_format, dataset.time_zone)
         self._fast = FastPath(dataset, self._times) if FastPath.serves(dataset) else None
+        renamed = self._fast is not None and any(key in dataset.fields for key in dataset.former.values())
+        self._older = FastPath(dataset, self._times, former=True) if renamed else None
         declared = dataset.fields.items()
         self._group_by = [(path, _place(path)) for path in dataset.group_by]
         self._time, self._ref_time = _place(dataset.time_field), _place(dataset.ref_time_field)
-        self._fields = [(name, _place(field.path), reader(name, field, dataset.time_zone)) for name, field in declared]
-        paths = [dataset.time_field, dataset.ref_time_field, *dataset.group_by, *(field.path for _, field in declared)]
+        self._fields = [
+            (
+                key,
+                (_place(field.path), *map(_place, dataset.former_paths(key))),
+                reader(field.name or key, field, dataset.time_zone),
+            )
+            for key, field in declared
+        ]
+        self._taken = frozenset([*dataset.fields, *dataset.names])
+        self._former = {_place(path): key for path, key in dataset.former.items() if key not in dataset.fields}
+        paths = [dataset.time_field, dataset.ref_time_field, *dataset.group_by, *(path for path, _ in dataset.places())]
         self._flat = Flattener(dataset, map(parse_path, paths))
         digits = bool(dataset.fields) or not self._times.iso  # whether more than the nearest double is asked for
         self._decode: Callable[[Any], Any] = msgspec.json.Decoder(float_hook=exact if digits else None).decode
@@ -75,7 +88,12 @@ class Validator:
         """Validate records, each one JSON object. The order is kept; `index` counts from 0. It raises nothing, whatever comes."""
         done = Decoded([], [], [])
         limit = _latest_time(now, self.dataset.max_future_seconds)
-        read = self._fast.read if self._fast else _no_record
+        read: ReadLine = self._fast.read if self._fast else _no_record
+        if self._older:  # a producer that sends former names
+            read = _either(read, self._older.read)
+        oldest = kept_from(self.dataset, now)
+        if oldest is not None:
+            read = _kept(read, oldest)
         accept, measured, most, around = done.records.append, 0, WRITE_UNIT, self._around
         for index, line in enumerate(lines):
             record = read(line, limit)
@@ -83,7 +101,7 @@ class Validator:
             if record is not None and len(line) + len(record.group) - 2 * len(record.fields) + around <= most:
                 accept((index, record))
                 continue
-            measured += self._decode_one(index, line, record, (now, limit), most, done)
+            measured += self._decode_one(index, line, record, (now, limit, oldest), most, done)
             if measured >= MEASURED:
                 most = MAX_ITEM_BYTES
         return done
@@ -130,13 +148,16 @@ class Validator:
             raise Fault(field, None, "time_missing", self._near(field, record), name=field)
         valid_time = self._times.read(field, found)
         ref_time = None if issued is None else self._times.read(self.dataset.ref_time_field, issued)
-        now, limit = clock
+        now, limit, oldest = clock
         if valid_time > limit:
             raise self._times.future(field, found, valid_time, limit, now)
+        if oldest is not None and valid_time < oldest:
+            raise self._times.past(field, found, valid_time, oldest, now)
         fields = self._declared(flat, record, notes)
         if flat:
             self._undeclared(flat, fields)
-        return Record(group, valid_time, ref_time, fields), flat is not record and self.dataset.unknown_fields == "keep"
+        spread = flat is not record or bool(self._former)
+        return Record(group, valid_time, ref_time, fields), spread and self.dataset.unknown_fields == "keep"
 
     def _object(self, line: Line) -> dict[str, Any]:
         try:
@@ -169,7 +190,8 @@ class Validator:
     def _declared(self, flat: dict[str, Any], record: dict[str, Any], notes: list[Fault]) -> dict[str, FieldValue]:
         """The values of declared fields. An invalid one becomes null with a note, where the dataset says so."""
         fields: dict[str, FieldValue] = {}
-        for name, place, read in self._fields:
+        for name, places, read in self._fields:
+            place = places[0] if len(places) == 1 else spelt(flat, places)
             try:
                 value = read(_take(flat, place))
             except Fault as fault:
@@ -191,9 +213,13 @@ class Validator:
         for name, value in flat.items():
             if isinstance(value, Odd):
                 raise value.fault(name)
-            kept = undeclared(name, value, self.dataset)
+            key = self._former.get(name, name)  # of a field that was renamed, and is no longer declared
+            kept = undeclared(key, value, self._taken)
             if kept is not None:
-                fields[name] = kept
+                if key in fields:
+                    other = next(place for place, owner in self._former.items() if owner == key and place != name and place in flat)
+                    raise Fault(name, value, "renamed", name=other, former=name)
+                fields[key] = kept
 
     def _near(self, place: str, record: dict[str, Any]) -> Callable[[], str]:
         """What finds the member of a record that may be the one that is missing at `place`."""
@@ -202,6 +228,20 @@ class Validator:
 
 def _no_record(line: Line, limit: datetime) -> None:
     """The fast road of a dataset that has none."""
+
+
+def _kept(read: ReadLine, oldest: datetime) -> ReadLine:
+    """`read` for records from `oldest` on: the slow road says what is wrong with the others."""
+
+    def kept(line: Line, limit: datetime) -> Record | None:
+        record = read(line, limit)
+        return None if record is None or record.valid_time < oldest else record
+
+    return kept
+
+
+def _either(first: ReadLine, second: ReadLine) -> ReadLine:
+    return lambda line, limit: first(line, limit) or second(line, limit)
 
 
 def _place(path: str) -> str:
@@ -236,8 +276,10 @@ def _around(dataset: Dataset) -> int:
     names = len("pk" + "sk" + "fields" + "expires_at" + "config_version" + "ref_time")
     keys = names + len("##2013-07-01") + 2 * len("2013-07-01T12:00:00.000000Z") + len("{}") + 1 + 2 * 11
     of_fields = (
-        len(name.encode()) + (27 if field.type == "timestamp" else 0) - len(str(parse_path(field.path)[-1]).encode())
-        for name, field in dataset.fields.items()
+        len(key.encode())
+        + (27 if field.type == "timestamp" else 0)
+        - min(len(str(parse_path(path)[-1]).encode()) for path in (field.path, *dataset.former_paths(key)))
+        for key, field in dataset.fields.items()
     )
     return keys + len(encode(dataset.name)) + sum(max(extra, 0) for extra in of_fields)
 

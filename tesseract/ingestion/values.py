@@ -6,11 +6,11 @@ Both roads of the validator read through here, so they agree: the fast one hands
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Any
 
-from tesseract.config.dataset import Dataset, Field
+from tesseract.config.dataset import Field
 from tesseract.ingestion.rejections import Fault, meant
 from tesseract.ingestion.times import TimeReader
 from tesseract.model import FieldValue
@@ -211,9 +211,12 @@ def _none_of(name: str, field: Field, value: Any) -> Fault:
     return Fault(name, value, "enum", hint, name=name)
 
 
-def undeclared(name: str, value: Any, dataset: Dataset) -> FieldValue | None:
-    """The value of a field that nobody declared: an integer of 64 bits, any other number as the nearest double, or as it is."""
-    if name in RESERVED or name.startswith("__") or name in dataset.fields:
+def undeclared(name: str, value: Any, taken: Container[str]) -> FieldValue | None:
+    """The value of a field that nobody declared: an integer of 64 bits, any other number as the nearest double, or as it is.
+
+    `taken` has the names and keys of declared fields.
+    """
+    if name in RESERVED or name.startswith("__") or name in taken:
         raise Fault(name, value, "reserved", name=name)
     if not name.strip(".") or len(name) > MAX_NAME:
         raise Fault(name, value, "name", length=MAX_NAME)

@@ -123,7 +123,7 @@ class _Conversion:
         listed = ", ".join([*map(_name, keys), *joined, conflict])
         self._connection.execute(_select(listed, self._rows, "CREATE TABLE joined AS") + f" GROUP BY {', '.join(map(_name, keys))}")
         self._check_conflicts(keys)
-        formats = {TIME: dataset.time_format} | {field.path: field.format for field in dataset.fields.values()}
+        formats = {TIME: dataset.time_format} | {path: field.format for path, field in dataset.places()}
         kinds = {TIME: self._columns[TIME]} | {value.name: value.kind for value in values}
         kinds |= {name: self._columns[name] for name in dataset.group_by}
         shown = [
@@ -145,7 +145,7 @@ class _Conversion:
 
     def _values(self) -> tuple[list[_Value], list[str]]:
         """The fields of the records, and what was left out."""
-        declared = {field.path for field in self._dataset.fields.values()}
+        declared = {path for path, _ in self._dataset.places()}
         plain, dropped = list[_Value](), list[str]()
         for name, kind in self._columns.items():
             if name in (*self._dataset.group_by, TIME) or name.startswith(TYPED) or (name == MEASURE and name not in declared):

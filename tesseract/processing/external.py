@@ -7,7 +7,7 @@ older ones: the view leaves both out, and so must a query over the list (`where 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from tesseract.config.dataset import Dataset
@@ -59,21 +59,32 @@ def documents(dataset: Dataset, level: str, shown: str, found: Listing, uri: Cal
     name = dataset.name if shown == RAW else f"{dataset.name}_{shown}"
     return {
         list_object(dataset.name, level): "".join(f"{place}\n" for place in places),
-        view_object(dataset.name, level): _view(name, level, places, found.clean_through),
+        view_object(dataset.name, level): _view(name, level, places, found.clean_through, _renamed(dataset, level, shown)),
     }
 
 
-def _view(name: str, level: str, places: Sequence[str], clean_through: int | None) -> str:
+def _renamed(dataset: Dataset, level: str, shown: str) -> dict[str, str]:
+    """Column → what the view calls it, of fields that were renamed: files name columns by the keys of fields."""
+    kept = None if level in (RAW, REVISIONS) else dataset.level(shown)
+    fields = [(key, field) for key, field in dataset.fields.items() if field.name]
+    if level in (RAW, REVISIONS):
+        return {key: field.name for key, field in fields}
+    stats = [(key, field.name, stat) for key, field in fields if kept and field.numeric for stat in kept.wanted(key)]
+    return {f"{key}_{stat}": f"{name}_{stat}" for key, name, stat in stats}
+
+
+def _view(name: str, level: str, places: Sequence[str], clean_through: int | None, renamed: Mapping[str, str]) -> str:
     if not places:
         return f"drop view if exists {_quoted(name)};\n"  # DuckDB has no view of no file
     files = ",\n    ".join("'" + place.replace("'", "''") + "'" for place in places)
     time, keep = (VALID_TIME, "not __deleted") if level in (RAW, REVISIONS) else (PERIOD_START, "rows > 0")
     if clean_through is not None:
         keep += f" and {time} < timestamptz '{iso_micros(from_micros(clean_through))}'"
-    return (
-        f"create or replace view {_quoted(name)} as\nselect columns('^([^_]|_[^_]|_$)')\n"
-        f"from read_parquet([\n    {files}\n], union_by_name = true, hive_partitioning = false)\nwhere {keep};\n"
-    )
+    rows = f"read_parquet([\n    {files}\n], union_by_name = true, hive_partitioning = false)"
+    if renamed:  # a column that has such a name already is of undeclared values that were kept once: queries hide it, too
+        pairs = [*renamed.items(), *((shown, f"__{shown}") for shown in renamed.values())]
+        rows = f"(from {rows} select * rename ({', '.join(f'{_quoted(old)} as {_quoted(new)}' for old, new in pairs)}))"
+    return f"create or replace view {_quoted(name)} as\nselect columns('^([^_]|_[^_]|_$)')\nfrom {rows}\nwhere {keep};\n"
 
 
 def _quoted(name: str) -> str:

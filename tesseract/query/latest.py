@@ -84,26 +84,26 @@ def _usable(dataset: Dataset, item: Item) -> bool:
 def _row(dataset: Dataset, group: str, item: Item) -> dict[str, Any]:
     fields: dict[str, Any] = item["fields"]
     kept = set(fields) - set(dataset.fields) if dataset.unknown_fields == "keep" else set()
-    names = [*dataset.fields, *sorted(kept)]
+    keys = dataset.keys | {key: key for key in sorted(kept) if key not in dataset.keys}
     ref_time = item.get("ref_time")
     return {
         **dict(zip(dataset.group_by, split_group(group), strict=True)),
         "valid_time": from_iso(item["valid_time"]),
         "ref_time": None if ref_time is None else from_iso(ref_time),
-        **{name: _value(dataset, name, fields.get(name)) for name in names},
+        **{name: _value(dataset, key, fields.get(key)) for name, key in keys.items()},
     }
 
 
 def _as_live(dataset: Dataset, row: dict[str, Any]) -> dict[str, Any]:
     """A row of a table as the live items give it: times in UTC (pyarrow's carry a zone of another class), integers as such."""
     found = {name: value.astimezone(UTC) if isinstance(value, datetime) else value for name, value in row.items()}
-    wide = [name for name, field in dataset.fields.items() if field.wide and row[name] is not None]
+    wide = [name for name, key in dataset.keys.items() if dataset.fields[key].wide and row[name] is not None]
     return found | {name: int(row[name]) for name in wide}
 
 
-def _value(dataset: Dataset, name: str, value: Any) -> Any:
+def _value(dataset: Dataset, key: str, value: Any) -> Any:
     """As the column of a query would give it: a double of a float field, a decimal with its scale, a time of a timestamp."""
-    declared = dataset.fields.get(name)
+    declared = dataset.fields.get(key)
     if value is None:
         return None
     if declared is None:

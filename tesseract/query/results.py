@@ -67,7 +67,8 @@ def merge_raw(archive: Sequence[pa.Table], buffer: pa.Table, ranges: Sequence[Ra
     merged, below = newest([*archive, buffer], order)
     from_buffer = pc.is_null(merged[WRITE_TIME])
     keep = pc.and_(pc.invert(merged[DELETED]), within(merged["valid_time"], ranges))
-    merged, below, from_buffer = merged.filter(keep), below.filter(keep), from_buffer.filter(keep)
+    if pc.all(keep, skip_nulls=False).as_py() is not True:
+        merged, below, from_buffer = merged.filter(keep), below.filter(keep), from_buffer.filter(keep)
     stats = Stats(
         rows=len(merged),
         only_archive=_count(pc.invert(from_buffer)),
@@ -97,7 +98,10 @@ def empty(dataset: Dataset, level: Level | None) -> pa.Table:
 
 
 def shape(dataset: Dataset, level: Level | None, tables: Sequence[pa.Table], wanted: Sequence[str] | None) -> pa.Table:
-    """The tables of all groups, in order, as the result: columns selected and ordered, types settled, units attached."""
+    """The tables of all groups, in order, as the result: columns selected and ordered, types settled, units attached.
+
+    `wanted` and the columns of the tables go by the fields' keys, those of the result by their names.
+    """
     declared = empty(dataset, level)
     kinds = declared_kinds([name for name in declared.column_names if not name.startswith("__")], declared.schema)
     table = pa.concat_tables(unify([declared, *(conform(table, kinds) for table in tables)]))
@@ -106,6 +110,8 @@ def shape(dataset: Dataset, level: Level | None, tables: Sequence[pa.Table], wan
     learned = [name for name in table.column_names if name not in (*fixed, *values) and not name.startswith("__")]
     if dataset.unknown_fields != "keep":
         learned = []  # of fields that were declared once, or kept: stored still, and hidden
+    given = {field.name for field in dataset.fields.values()}  # also hidden: what was kept under a name that a field has now
+    learned = [name for name in learned if (name.rpartition("_")[0] if level else name) not in given]
     values += sorted(learned, key=_stat_order if level else str)
     if wanted is not None:
         values = _selected(dataset, level, wanted, values)
@@ -115,16 +121,46 @@ def shape(dataset: Dataset, level: Level | None, tables: Sequence[pa.Table], wan
     return pa.Table.from_arrays([column for _, column in columns], schema=schema)
 
 
+def keyed(dataset: Dataset, level: Level | None, wanted: Sequence[str] | None) -> list[str] | None:
+    """The columns and fields that a user names, as files do. Raises InputError for a name that a field had formerly."""
+    if wanted is None:
+        return None
+    keys = dataset.keys
+    now = {former: dataset.label(key) for former, key in _formerly(dataset).items() if former not in keys}
+    found = []
+    for column in wanted:
+        name, _, stat = ("", "", "") if level is None else column.rpartition("_")
+        if (column if column in now else name) in now:
+            is_now = now[column] if column in now else f"{now[name]}_{stat}"
+            raise InputError(f"dataset {dataset.name} has no field {column!r} any more", hint=f"it is {is_now!r} now")
+        found.append(keys[column] if column in keys else f"{keys[name]}_{stat}" if name in keys else column)
+    return found
+
+
+def _formerly(dataset: Dataset) -> dict[str, str]:
+    """Former name → key of the declared fields that were renamed."""
+    found = {key: key for key, field in dataset.fields.items() if field.name}
+    return found | {path: key for path, key in dataset.former.items() if key in dataset.fields}
+
+
+def renamed(dataset: Dataset, level: Level | None, column: str) -> str:
+    """A column of a file as a result names it."""
+    if level is None:
+        return dataset.label(column)
+    key, _, stat = column.rpartition("_")
+    return f"{dataset.label(key)}_{stat}" if key in dataset.fields and stat in STATS else column
+
+
 def check_fields(dataset: Dataset, level: Level | None, wanted: Sequence[str] | None) -> None:
     """Raises InputError where `wanted` names a column that can never be. Of learned columns that cannot be known."""
     if wanted is None or dataset.unknown_fields == "keep":
         return
-    names = [name for name in empty(dataset, level).column_names if not name.startswith("__")]
-    known = {*names, *dataset.fields} if level is None else {*names, *(n for n, f in dataset.fields.items() if f.numeric)}
+    columns = {renamed(dataset, level, name) for name in empty(dataset, level).column_names if not name.startswith("__")}
+    known = columns | {dataset.label(key) for key, field in dataset.fields.items() if level is None or field.numeric}
     for name in wanted:
         if name not in known:
             close = get_close_matches(name, sorted(known), n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"fields: {', '.join(dataset.fields)}"
+            hint = f"did you mean {close[0]!r}?" if close else f"fields: {', '.join(dataset.names)}"
             raise InputError(f"dataset {dataset.name} has no field {name!r}{f' at level {level.name}' if level else ''}", hint=hint)
 
 
@@ -156,7 +192,8 @@ def _stat_order(column: str) -> tuple[str, int]:
 def _settled(table: pa.Table, name: str, level: Level | None) -> tuple[str, pa.ChunkedArray]:
     counted = level is not None and name.endswith("_count")
     fallback = pa.int64() if counted else pa.string() if level is None else pa.float64()
-    column = table[name] if name in table.column_names else pa.chunked_array([pa.nulls(len(table), fallback)])
+    place = table.schema.get_field_index(name)  # `column_names` makes a list at each look: slow where there are thousands
+    column = table.column(place) if place >= 0 else pa.chunked_array([pa.nulls(len(table), fallback)])
     column = column.cast(fallback) if pa.types.is_null(column.type) else column
     return name, pc.fill_null(column, 0) if counted else column  # a slice that never saw the field has counted none
 
@@ -164,4 +201,4 @@ def _settled(table: pa.Table, name: str, level: Level | None) -> tuple[str, pa.C
 def _field(dataset: Dataset, level: Level | None, name: str, kind: pa.DataType) -> pa.Field:
     field, _, stat = (name, "", "") if level is None else name.rpartition("_")
     unit = dataset.fields[field].unit if field in dataset.fields and stat != "count" else ""
-    return pa.field(name, kind, metadata={"unit": unit} if unit else None)
+    return pa.field(renamed(dataset, level, name), kind, metadata={"unit": unit} if unit else None)

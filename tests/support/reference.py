@@ -39,7 +39,8 @@ MISTAKES = {
     ],
     "partitioning": ["partitioning: hash(5000)"],
     "history": ["history: PT1H"],
-    "retention": ["retention: {raw: 5 years}", "retention: {hourly: P1Y}", "retention: {raw: {weekly: P1Y}}"],
+    "retention": ["retention: {raw: 5 years}", "retention: {hourly: P1Y}", "retention: {raw: {weekly: P1Y}}",
+                  "retention: {raw: {monthly: P90D}}"],
     "tags": ["tags: {cost-centre: 4711}", "tags: {aws:team: x}"],
     "aggregations": [
         "aggregations: {hourly: [median]}", "aggregations: {yearly: [avg]}", "aggregations: {hourly: {avg: []}}",
@@ -49,6 +50,7 @@ MISTAKES = {
     "fields": ["fields: {rows: int}", "fields: {a: int, b: {type: int, path: a}}", "fields: [temp]"],
     # settings of a field
     "type": ["temp: flaot", "price: decimal", "temp: {path: a.b}"],
+    "renamed_from": ["t: {type: float, renamed_from: t}", "t: {type: float, renamed_from: rows}"],
     "scale": ["price: {type: decimal, scale: 40}", "price: {type: float, scale: 2}"],
     "path": ["temp: {type: float, path: a..b}", "temp: {type: float, path: '$..b'}"],
     "unit": ["temp: {type: float, units: K}"],
@@ -67,8 +69,10 @@ CHANGES = {
     "unknown_fields": "compatible; needs backfill where values that are stored, and were hidden, count in a level again",
     "revisions": "compatible between `latest_ref` and `all`; refused between these and `last_write`",
     "aggregations": "a level that is added, or shows what its stored periods lack, needs backfill; the rest is compatible",
-    "fields": "a field may come, go and change its place; needs backfill where a level shows values of it that are stored already",
+    "fields": "a field may come, go, change its place and [its name](fields.renamed_from.md); "
+    "needs backfill where a level shows values of it that are stored already",
     "type": "compatible where every stored value is one of the new type: int to float or decimal; else refused",
+    "renamed_from": "compatible, and may stay in the file or go; refused with a name of another field",
     "scale": "compatible upwards; refused downwards",
 }
 

@@ -14,8 +14,9 @@ from msgspec.structs import replace
 
 from tesseract.config.document import document_of, duration_text, to_yaml
 from tesseract.config.models import DatasetConfig, FieldConfig
+from tesseract.config.retention import too_short
 from tesseract.config.schema import json_schema, parse, parse_file
-from tesseract.config.tiers import LEVELS, TIERS, UNITS
+from tesseract.config.tiers import LEVELS, MERGED_LEVELS, TIERS, UNITS
 from tesseract.config.values import time_zones
 from tesseract.config.yaml_lines import EMPTY, load
 from tesseract.errors import ConfigError
@@ -81,7 +82,8 @@ def documents(draw):
         stats = STATS
     levels = draw(st.lists(st.sampled_from(LEVELS), unique=True))
     ladder = sorted(draw(st.lists(st.sampled_from(TIERS), unique=True, min_size=1)), key=lambda tier: UNITS[tier].rank)
-    kept = SPANS | st.dictionaries(st.sampled_from(ladder), SPANS)
+    # by tier, where rows can climb before they go
+    kept = SPANS | st.dictionaries(st.sampled_from(ladder), SPANS).filter(lambda tiers: not too_short(tiers, ladder))
     found = draw(
         options(
             description=ANY_TEXT,
@@ -104,7 +106,10 @@ def documents(draw):
         found |= draw(options(time_zone=st.sampled_from(["", "UTC", "Europe/Berlin"])))
     found["archive_schedule"] = {f"{a}_to_{b}": UNITS[b].duration for a, b in zip(["buffer", *ladder], ladder, strict=False)}
     found["aggregations"] = {level: draw(stats) for level in levels}
-    found["retention"] = draw(st.dictionaries(st.sampled_from(["raw", *levels]), kept, max_size=2))
+    free = ["raw", *(levels if not {*levels} & {*MERGED_LEVELS} else MERGED_LEVELS)]  # what weeks are merged from is kept for ever
+    found["retention"] = draw(
+        st.dictionaries(st.sampled_from([name for name in free if name in ("raw", *levels)]), kept, max_size=2)
+    )
     return {"datasets": {"d": found | {"fields": fields}}}
 
 

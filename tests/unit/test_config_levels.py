@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tesseract.config.dataset import Dataset, Level
+from tesseract.config.retention import NEVER
 from tesseract.processing.aggregator import encode_state, shown
-from tesseract.query.levels import _whole
+from tesseract.query.kept import _whole
 from tesseract.storage.columns import FIELDS_FROM, LevelRow, level_table
 from tesseract.storage.keys import level_partition
 from tesseract.utils.time_utils import from_micros, to_micros
@@ -113,7 +114,7 @@ MOMENTS = st.integers(-3, 9).map(lambda hour: to_micros(START + hour * HOUR))
 def test_rows_are_taken_by_the_rule_of_their_level(moments: dict[str, int], fields_from: list[int | None]):
     level = replace(DATASET.levels[0], since=moments)
     made = [replace(row, fields_from=after) for row, after in zip(rows(level, wrong=set()), fields_from, strict=True)]
-    table, lacking = _whole(level_table(DATASET, level, "A", made), level)
+    table, lacking = _whole(level_table(DATASET, level, "A", made), level, NEVER)
     kept = [row.period_start for row in made if not level.lacks(to_micros(row.period_start), row.fields_from)]
     assert table["period_start"].to_pylist() == kept
     for row in made:

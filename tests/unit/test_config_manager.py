@@ -81,9 +81,10 @@ def later(*wanted: Dataset) -> dict[str, str]:
 
 
 def test_every_setting_has_a_rule():
-    own = {"name", "version", "revisions", "unknown_fields", "levels", "fields", "shortest_ttl_hours", "applied_at", "applied_by"}
+    own = {"name", "version", "revisions", "unknown_fields", "levels", "fields", "former", "shortest_ttl_hours"}
+    own |= {"applied_at", "applied_by", "removed", "retention_since"}
     assert {*COMPATIBLE_SETTINGS, *REFUSED_SETTINGS, *own} == set(Dataset.__struct_fields__)
-    assert {*FIELD_SETTINGS, "type", "scale"} == set(Field.__struct_fields__)
+    assert {*FIELD_SETTINGS, "type", "scale", "name"} == set(Field.__struct_fields__)
 
 
 def test_a_new_dataset_is_version_one_and_the_same_again_is_no_change():
@@ -248,11 +249,22 @@ def test_a_level_that_shows_more_goes_on_and_lacks_only_that():
     assert verdicts(dataset(), spelled) == {"aggregations.hourly": "compatible"}  # the same statistics in other words
 
 
-def test_merged_levels_store_nothing_and_may_always_change():
+def test_merged_levels_may_always_change():
     more = dataset(levels=(*BASE.levels[:2], Level("weekly", {"max": ("x", "n")}), Level("monthly", {"avg": ()})))
     assert verdicts(dataset(), more) == {"aggregations.weekly": "compatible", "aggregations.monthly": "compatible"}
     assert verdicts(more, dataset()) == {"aggregations.weekly": "compatible", "aggregations.monthly": "compatible"}
-    assert [level.live_from is None for level in grown(dataset(levels=()), more)[-1].levels] == [False, False, True, True]
+
+
+def test_a_merged_level_begins_a_new_life_where_it_is_added_or_gets_another_base():
+    def weekly(*names: str) -> Dataset:
+        return dataset(levels=(*BASE.levels[:2], Level("weekly", {"max": names, "avg": names})))
+
+    without = dataset(levels=BASE.levels[:2])
+    assert lives(dataset(), weekly("x")) == {"hourly": False, "daily": False, "weekly": False}
+    assert lives(dataset(), weekly("x", "n")) == {"hourly": False, "daily": False, "weekly": True}  # made of hours now
+    assert lives(dataset(), weekly("x", "n"), weekly("x")) == {"hourly": False, "daily": False, "weekly": True}
+    assert lives(dataset(), without, dataset()) == {"hourly": False, "daily": False, "weekly": True}
+    assert lives(dataset(levels=BASE.levels[::2]), dataset()) == {"hourly": False, "daily": True, "weekly": True}
 
 
 def test_a_level_that_is_added_counts_from_when_every_writer_knows_of_it():
@@ -261,7 +273,7 @@ def test_a_level_that_is_added_counts_from_when_every_writer_knows_of_it():
     added = plan(versions, dataset(max_future_seconds=60), NOW)
     assert added.verdict == "needs backfill"
     since = to_micros(NOW + CACHE + MARGIN + timedelta(hours=2))  # the first version let records be two hours ahead
-    assert [level.live_from for level in added.dataset.levels] == [since, since, None]
+    assert [level.live_from for level in added.dataset.levels] == [since, since, since]
     removed = plan([*versions, added.dataset], replace(bare, max_future_seconds=60), NOW)
     assert {change.verdict for change in removed.changes} == {"compatible"}
     again = plan([*versions, added.dataset, removed.dataset], dataset(max_future_seconds=60), NOW + timedelta(days=1))

@@ -52,7 +52,7 @@ class World(archive_world.World):
         objects = MemoryObjects()
         self.backend = Backend(self.raw, MemoryTable("live"), MemoryTable("catalog"), objects)
         self.catalog = Catalog(self.backend.catalog, objects)
-        self.exports, self.queue = MemoryExports(self.backend, START), MemoryQueue()
+        self.exports, self.queue = MemoryExports(self.backend, START - DAY), MemoryQueue()
         self.dataset = apply(self.catalog, dataset, START - DAY).dataset
         self.catalog.mark_used(dataset.name)
         self.written: dict[datetime, dict[str, FieldValue]] = {}

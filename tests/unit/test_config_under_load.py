@@ -80,6 +80,19 @@ def test_the_old_shape_is_taken_for_a_minute_after_the_change_and_no_longer(worl
         assert answer["accepted"] == accepted, after
 
 
+def test_a_renamed_field_has_either_name_in_records_at_once_and_for_ever(world):
+    world.now += SECOND
+    spec = "{type: float, max: 10, renamed_from: x}"
+    change(world, parse(f"datasets: {{plant: {{group_by: g, time_field: t, fields: {{y: {spec}}}}}}}")["plant"])
+    for later in (SECOND, timedelta(days=1)):  # at first the process has version 1 in its cache
+        world.now += later
+        record = {name: value for name, value in reading(1).items() if name != "x"}
+        status, answer = world.send(record | {"y": 5}, reading(2, x=6), reading(3, x=1, y=1))
+        assert (status, answer["accepted"]) == (207, 2)
+        assert answer["rejected"][0]["reason"] == "the record has 'y' and 'x', which are names of one field"
+        assert {item["sk"][14:16]: item["fields"]["x"] for item in world.raw.items()}.items() >= {("01", 5), ("02", 6)}
+
+
 def test_records_of_a_stream_count_from_when_they_reached_it(world):
     world.now += SECOND
     sent = (world.now - EPOCH).total_seconds()

@@ -1,0 +1,49 @@
+"""Which level the periods of a merged level (weekly, monthly) are made of, and when what is stored of one counts no more. Pure."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from tesseract.config.dataset import Dataset, Level
+from tesseract.config.tiers import LIVE_LEVELS, MERGED_LEVELS
+
+
+def base_level(dataset: Dataset, level: Level) -> Level | None:
+    """The coarsest level with states of its own that cover all fields of a merged level; None where there is none."""
+    finer = (other for other in reversed(dataset.levels) if other.name in LIVE_LEVELS)
+    return next((base for base in finer if _covers(dataset, base, level)), None)
+
+
+def merged_levels(dataset: Dataset) -> list[tuple[Level, Level]]:
+    """The merged levels of a dataset that are stored, each with its base."""
+    pairs = ((level, base_level(dataset, level)) for level in dataset.levels if level.name in MERGED_LEVELS)
+    return [(level, base) for level, base in pairs if base is not None]
+
+
+def with_lives(old: Dataset, new: Dataset, moment: int) -> tuple[Level, ...]:
+    """The levels of `new`, which follows on `old`; a merged level keeps its life as long as it is there and has one base.
+
+    Else it begins another, named by `moment` (µs since 1970): its stored rows were not kept up to date while it was not there, or
+    had another base. Periods that it has no row of are merged when they are read.
+    """
+    return tuple(
+        replace(level, live_from=_life(old, new, level, moment)) if level.name in MERGED_LEVELS else level for level in new.levels
+    )
+
+
+def _life(old: Dataset, new: Dataset, level: Level, moment: int) -> int | None:
+    before = old.level(level.name)
+    if before is None or _identity(base_level(old, before)) != _identity(base_level(new, level)):
+        return moment
+    return before.live_from
+
+
+def _identity(base: Level | None) -> tuple[str, int | None] | None:
+    return None if base is None else (base.name, base.live_from)
+
+
+def _covers(dataset: Dataset, base: Level, level: Level) -> bool:
+    has, wants = base.covered(), level.covered()
+    if wants is None and dataset.unknown_fields != "keep":
+        wants = frozenset(name for name, field in dataset.fields.items() if field.numeric)
+    return has is None or (wants is not None and wants <= has)
