@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from tesseract.config import tiers
 from tesseract.config.dataset import Dataset, Level
+from tesseract.config.retention import NEVER, rows_kept_from
 from tesseract.errors import InputError
 from tesseract.model import FieldValue, Item
 from tesseract.processing import raw_rows
@@ -24,10 +25,11 @@ from tesseract.processing.aggregator import State, fold_all, same, shown
 from tesseract.processing.field_state import FieldState, aligned
 from tesseract.processing.live_item import LiveItem, decode_item, included, numbers_of
 from tesseract.processing.segments import DAY, RAW
+from tesseract.processing.text_numbers import known_numbers
 from tesseract.storage.base import Backend, Key
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.keys import latest_key, live_pk, raw_pk
-from tesseract.utils.time_utils import MICROSECOND, from_micros, iso_day
+from tesseract.utils.time_utils import MICROSECOND, from_micros, iso_day, iso_seconds
 
 CALM = 12  # looks in a row that find nothing changed, before a difference counts
 LOOKS = 60  # before what still changes is left to the next audit
@@ -51,7 +53,10 @@ class Difference(NamedTuple):
 
 
 class Look(NamedTuple):
-    """One comparison. `verdict`: `compared`, `stale`, `pending` or `gone`; `raw` is what the raw rows gave."""
+    """One comparison. `verdict`: `compared`, `stale`, `pending`, `gone`, or `removed` where retention may have taken its raw rows.
+
+    `raw` is what the raw rows gave.
+    """
 
     verdict: str
     version: int = 0
@@ -178,7 +183,7 @@ def settled(doubtful: Sequence[Check], wait: Callable[[], None], say: Callable[[
 
 
 def _count(report: Report, look: Look) -> None:
-    if look.verdict == "gone":
+    if look.verdict in ("gone", "removed"):
         return
     if look.verdict != "compared":
         setattr(report, look.verdict, getattr(report, look.verdict) + 1)
@@ -194,8 +199,9 @@ def _count(report: Report, look: Look) -> None:
 def _items(stage: Stage, group: str, levels: Sequence[Level], sample: Sample) -> list[Check]:
     """The sampled items of a group. Raw rows are read a week at a time: memory is bounded, and few segments are read twice."""
     taken: list[tuple[LiveItem, Item, Level]] = []
+    low = _first(stage)
     for level in levels:
-        for item in stage.backend.live.query(live_pk(stage.dataset.name, group, level.name)):
+        for item in stage.backend.live.query(live_pk(stage.dataset.name, group, level.name), low):
             if sample.takes((item["pk"], item["sk"])):
                 taken.append((decode_item(item), item, level))
     checks: list[Check] = []
@@ -208,6 +214,12 @@ def _items(stage: Stage, group: str, levels: Sequence[Level], sample: Sample) ->
     return checks
 
 
+def _first(stage: Stage) -> str | None:
+    """The sort key of the first period whose raw rows retention has left alone: of those before nobody can tell."""
+    first = rows_kept_from(stage.dataset, RAW, stage.catalog.progress().snapshot_through)
+    return None if first == NEVER else iso_seconds(from_micros(first))
+
+
 def _again(stage: Stage, group: str, key: Key, level: Level) -> Look:
     item = stage.backend.live.get(key)
     if item is None:
@@ -218,7 +230,8 @@ def _again(stage: Stage, group: str, key: Key, level: Level) -> Look:
 
 def _rows(stage: Stage, group: str, days: Sequence[int]) -> Records:
     manifest = stage.catalog.manifest_of(stage.dataset, RAW, group)
-    return raw_rows.read(stage.backend, manifest, stage.dataset, days)
+    known = partial(known_numbers, stage.backend, stage.catalog, stage.dataset, group, days)
+    return raw_rows.read(stage.backend, manifest, stage.dataset, days, known=known)
 
 
 def _look(stage: Stage, group: str, live: LiveItem, item: Item, level: Level, rows: Records) -> Look:
@@ -279,6 +292,8 @@ def latest_look(stage: Stage, group: str) -> Look:
     version = int(item["version"])
     if item.get("stale"):
         return Look("stale", version)
+    if "" < item["valid_time"][:19] < (_first(stage) or "")[:19]:
+        return Look("removed")
     stored, newest = stage.queries.latest(group) or {}, stage.queries.newest(group, item) or {}
     names = stored if stored and newest else ["valid_time"]
     found = [Difference(group, LATEST, "", name, stored.get(name), newest.get(name)) for name in names]

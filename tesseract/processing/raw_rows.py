@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from tesseract.config.dataset import Dataset
 from tesseract.model import FieldValue, Manifest, Record, Segment
 from tesseract.processing.segments import DAY, THREADS, VALID_TIME, micros
+from tesseract.processing.text_numbers import Known, nothing, number_of, text_with_numbers
 from tesseract.storage import parquet_writer
 from tesseract.storage.arrow_types import TIMESTAMP, exact, is_number
 from tesseract.storage.base import Backend
@@ -31,12 +32,12 @@ MONTH = 31  # days read at once, so that memory is bounded
 
 
 def read(
-    backend: Backend, manifest: Manifest, dataset: Dataset, days: Sequence[int], *, buffer: bool = True
+    backend: Backend, manifest: Manifest, dataset: Dataset, days: Sequence[int], *, buffer: bool = True, known: Known = nothing
 ) -> list[tuple[int, Values]]:
     """The visible rows on `days` (numbers since 1970, in order): valid time in µs, and the values; of the archive, numbers only.
 
     `manifest` must have been read before this is called: data only ever moves from the buffer to the archive. Without `buffer`, the
-    rows are those that the manifest has.
+    rows are those that the manifest has. `known` tells the undeclared fields that are known to have had numbers (`text_numbers`).
     """
     with ThreadPoolExecutor(THREADS) as pool:
         segments = _overlapping(manifest, days)
@@ -44,10 +45,12 @@ def read(
         buffers = list(pool.map(lambda day: _day(backend, dataset, manifest.group, day), days if buffer else ()))
     kinds = declared_kinds(dataset.fields, raw_table(dataset, manifest.group, []).schema)
     held = [record for found in buffers for record in found]
-    table, _ = newest([*(conform(table, kinds) for table in tables), _places(held)], current(dataset))
+    tables = [conform(table, kinds) for table in tables]
+    table, _ = newest([*tables, _places(held)], current(dataset))
     table = table.filter(pc.invert(table[DELETED]))
+    texts = text_with_numbers(dataset, table, tables, known)
     wanted, rows = set(days), []
-    for (at, values), place in zip(_values(table), table[_PLACE].to_pylist(), strict=True):
+    for (at, values), place in zip(_values(table, texts), table[_PLACE].to_pylist(), strict=True):
         if at // DAY in wanted:  # of the buffer, the values as they came: a column may not hold all their digits
             rows.append((at, values if place is None else conform_values(held[place].fields, dataset, kinds)))
     return rows
@@ -123,12 +126,14 @@ def _segment(backend: Backend, dataset: Dataset, group: str, segment: Segment, d
     return parquet_writer.read(backend.objects, segment, VALID_TIME, start, end, columns, group_values(dataset, group))
 
 
-def _values(table: pa.Table) -> Iterator[tuple[int, Values]]:
+def _values(table: pa.Table, texts: Sequence[str]) -> Iterator[tuple[int, Values]]:
     skipped = {VALID_TIME, REF_TIME}
     names = [f.name for f in table.schema if is_number(f.type) and f.name not in skipped and not f.name.startswith("__")]
-    columns = [table[name].to_pylist() for name in names]
+    columns = [[None if value is None else exact(value) for value in table[name].to_pylist()] for name in names]
+    columns += [list(map(number_of, table[name].to_pylist())) for name in texts]
+    names += texts
     for at, *row in zip(micros(table, VALID_TIME), *columns, strict=True):
-        yield at, {n: exact(v) for n, v in zip(names, row, strict=True) if v is not None}
+        yield at, {n: v for n, v in zip(names, row, strict=True) if v is not None}
 
 
 def _day(backend: Backend, dataset: Dataset, group: str, day: int) -> list[Record]:

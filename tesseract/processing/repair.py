@@ -23,14 +23,17 @@ from typing import Literal
 from msgspec.structs import replace
 
 from tesseract.config.dataset import Dataset, Level
+from tesseract.config.retention import NEVER, rows_kept_from
 from tesseract.errors import ConditionFailed, InputError, NotFoundError
 from tesseract.model import Item, Manifest
 from tesseract.processing import raw_rows
 from tesseract.processing.aggregator import State, encode_state, shown
+from tesseract.processing.coarser import commit_merged
 from tesseract.processing.live_item import NO_LIMIT, LiveItem, decode_item, encode_item
 from tesseract.processing.marking import mark
 from tesseract.processing.segments import DAY, RAW, Partition, commit_rows
 from tesseract.processing.snapshots import folded
+from tesseract.processing.text_numbers import known_numbers
 from tesseract.processing.worklist import Entry, entries, remove
 from tesseract.storage.base import Backend, Is
 from tesseract.storage.catalog import Catalog
@@ -122,6 +125,7 @@ class Repairer:
 
     def _levels(self, work: _Work, manifest: Manifest, due: dict[str, list[tuple[Entry, LiveItem]]]) -> None:
         kept: list[tuple[Level, list[tuple[Entry, LiveItem]]]] = []
+        first = rows_kept_from(work.dataset, RAW, self._catalog.progress().snapshot_through) if due else NEVER
         for name, own in due.items():
             level = work.dataset.level(name)
             if level is None:  # nobody reads it any more
@@ -129,6 +133,11 @@ class Repairer:
                     remove(self._backend.live, entry)
                 self.report.dropped += len(own)
                 continue
+            gone = [entry for entry, item in own if item.start < first]
+            for entry in gone:  # retention may have removed raw rows of it: what the archive has of the level stays
+                remove(self._backend.live, entry)
+            self.report.dropped += len(gone)
+            own = [(entry, item) for entry, item in own if item.start >= first]
             former = [entry for entry, item in own if item.live_from != level.live_from]
             for entry in former:  # of another life: a window after this level was known everywhere
                 mark(self._backend.live, entry.key, level, self._now)
@@ -137,6 +146,8 @@ class Repairer:
         states = self._states(work, manifest, kept)
         for level, own in kept:
             self._commit(work, level, [(item.start, states[level.name][item.start]) for _, item in own])
+            touched = {level.name: {work.group: [item.start for _, item in own]}}
+            commit_merged(self._backend, self._catalog, work.dataset.name, touched, self.report.through, self._now)
             write = partial(self._write, work.dataset, level)
             parts = [(entry, item, states[level.name][item.start]) for entry, item in own]
             with ThreadPoolExecutor(PARALLEL) as pool:
@@ -155,7 +166,8 @@ class Repairer:
         days = sorted({start // DAY for starts in wanted.values() for start in starts})
         for _, part in groupby(days, lambda day: iso_seconds(from_micros(day * DAY))[:7]):
             month = list(part)
-            records = raw_rows.read(self._backend, manifest, work.dataset, month, buffer=False)
+            known = partial(known_numbers, self._backend, self._catalog, work.dataset, work.group, month)
+            records = raw_rows.read(self._backend, manifest, work.dataset, month, buffer=False, known=known)
             for level, _ in kept:
                 starts = [start for start in wanted[level.name] if month[0] <= start // DAY <= month[-1]]
                 states[level.name] |= folded(records, level, starts)

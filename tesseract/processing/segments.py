@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec.structs import replace
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 from tesseract.config.dataset import Dataset
 from tesseract.config.tiers import UNITS, Period, first_tier, tier_period
 from tesseract.model import Applied, Manifest, Segment
-from tesseract.storage import parquet_writer
+from tesseract.storage import copies, parquet_writer
 from tesseract.storage.base import Objects
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.keys import is_shared, join_group, partition_name, segment_object
@@ -57,6 +58,13 @@ class Partition:
         return VALID_TIME if self.level in (RAW, REVISIONS) else PERIOD_START
 
     @property
+    def ladder(self) -> tuple[str, ...]:
+        """The tiers that its rows are written to: none finer than a period of its level, such as a file a day for a row a month."""
+        rank = UNITS[self.level.partition("@")[0]].rank if self.time_column == PERIOD_START else 0
+        ladder = self.dataset.ladder
+        return tuple(tier for tier in ladder if UNITS[tier].rank >= rank) or ladder[-1:]
+
+    @property
     def order(self) -> Order:
         """Which of its rows share a key, and which of those is the newest."""
         order = HISTORY if self.level == REVISIONS else current(self.dataset) if self.level == RAW else LEVEL
@@ -87,7 +95,7 @@ def write_rows(objects: Objects, partition: Partition, table: pa.Table, window_e
     times = micros(table, partition.time_column)
     days = {from_micros(day * DAY) for day in {time // DAY for time in times}}
     ladder = partition.dataset.ladder
-    tier = first_tier(ladder, days).name
+    tier = first_tier(partition.ladder, days).name
     pieces = []
     begin = 0
     while begin < len(times):
@@ -124,6 +132,9 @@ def named(partition: Partition, tier: str, period: Period, window_end: int) -> t
     key = segment_object(dataset.name, partition.level, partition.name, tier, UNITS[tier].label(period.start), unique)
     about = {"dataset": dataset.name, "level": partition.level, "group": partition.name, "tier": tier}
     times = {"start": to_micros(period.start), "end": to_micros(period.end), "window_end": window_end}
+    renamed = {key: field.name for key, field in dataset.fields.items() if field.name}
+    if renamed:
+        about["names"] = msgspec.json.encode(renamed).decode()
     return key, about | {name: str(time) for name, time in times.items()} | {"config_version": str(dataset.version)}
 
 
@@ -159,7 +170,10 @@ def described(
 def is_committed(catalog: Catalog, partition: Partition, commit: str, window_end: int) -> bool:
     """Whether a commit has been made, or comes too late to be made."""
     manifest = catalog.manifest(partition.dataset.name, partition.level, partition.name)
-    return added(manifest, (), commit, window_end, 0, "") is None
+    if added(manifest, (), commit, window_end, 0, "") is not None:
+        return False
+    copies.keep(catalog.objects, manifest)  # whoever made it may have died before
+    return True
 
 
 def commit_rows(

@@ -1,39 +1,48 @@
 """Snapshots of aggregate levels: when a window has closed, its periods are computed from raw rows and kept as segments.
 
 A period that has ended is snapshot in the first window that touched it after, or in which it ended. Its row is always the one
-computed from the raw rows read whole, and is ordered by its window's end; live items are only compared with it.
+computed from the raw rows read whole, and is ordered by its window's end; live items are only compared with it. Weeks and months
+are merged from the committed rows (`coarser`) before the window counts as snapshot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
+from functools import partial
+from hashlib import sha256
 from itertools import groupby
 from uuid import uuid4
 
+import pyarrow as pa
 from msgspec.structs import replace
 
 from tesseract.config import tiers
 from tesseract.config.dataset import Dataset, Level
+from tesseract.config.retention import NEVER, rows_kept_from
 from tesseract.errors import DamagedError, RetryError
-from tesseract.model import Item, Manifest, Window
+from tesseract.model import Manifest, Window, of_group
 from tesseract.processing import mismatches, raw_rows
 from tesseract.processing import touched as notes
-from tesseract.processing.aggregator import Fields, State, decode_state, encode_state, fold_all, same, shown
-from tesseract.processing.live_item import LiveItem, covers, decode_item, included, live_levels, within
+from tesseract.processing.aggregator import Fields, State, encode_state, fold_all, shown
+from tesseract.processing.coarser import commit_merged
+from tesseract.processing.comparison import differing, differing_latest, stored
+from tesseract.processing.live_item import live_levels
 from tesseract.processing.mismatches import Seen
 from tesseract.processing.raw_rows import Values
-from tesseract.processing.segments import DAY, RAW, Partition, added, commit_rows
+from tesseract.processing.segments import DAY, RAW, Partition, commit_rows, is_committed
+from tesseract.processing.text_numbers import known_numbers
 from tesseract.processing.touched import HOUR, Touched
 from tesseract.storage.base import Backend
 from tesseract.storage.catalog import Catalog
-from tesseract.storage.columns import LevelRow, level_table
-from tesseract.storage.keys import latest_key, level_partition, live_pk, pending_object
-from tesseract.utils.time_utils import MICROSECOND, from_iso, from_micros, iso_seconds, to_micros
+from tesseract.storage.columns import LevelRow, level_table, unify
+from tesseract.storage.keys import is_shared, latest_key, level_partition, partition_name, pending_object
+from tesseract.utils.time_utils import MICROSECOND, from_micros, iso_seconds, to_micros
 
 LENGTHS = {name: length // MICROSECOND for name, length in tiers.LENGTHS.items()}  # µs
+MANY = 100_000  # rows of a commit, of all groups that share a partition
+Due = dict[str, dict[str, set[int]]]  # group → level → starts of periods, µs
 
 
 @dataclass
@@ -51,7 +60,7 @@ def run(backend: Backend, catalog: Catalog, now: datetime) -> list[Report]:
     """Snapshot every closed window that is not yet, oldest first, up to the first that is still open. Repeatable."""
     reports: list[Report] = []
     previous: Window | None = None
-    for window in catalog.windows():
+    for window in _windows(catalog):
         if window.state != "closed":
             break
         if not window.snapshot_at:
@@ -67,12 +76,18 @@ def settle(catalog: Catalog, repaired: int) -> None:
     `repaired` is the moment (µs) as of which the worklist was repaired.
     """
     through = 0
-    for window in catalog.windows():
+    for window in _windows(catalog):
         if not window.snapshot_at or window.end > repaired:
+            through = min(through, window.start)  # a full window may reach beyond those that come after it
             break
         through = max(through, window.end)
     if through:
         catalog.advance("snapshot", through)
+
+
+def _windows(catalog: Catalog) -> list[Window]:
+    """The windows that may not be snapshot yet, and the last one that is: all that begin earlier have counted."""
+    return catalog.windows(catalog.progress().snapshot_through or None)
 
 
 def snapshot(backend: Backend, catalog: Catalog, window: Window, previous: Window | None, now: datetime) -> Report:
@@ -82,20 +97,55 @@ def snapshot(backend: Backend, catalog: Catalog, window: Window, previous: Windo
     everything = notes.merged((fresh, waiting))
     report = Report(window.id)
     damaged: DamagedError | None = None
-    for (name, group), hours in sorted(everything.items()):
+    written = {name for name, _ in everything}
+    for name in sorted({*written, *catalog.dataset_names()}):
         try:
-            dataset = catalog.dataset(name)
+            _dataset(backend, catalog, name, everything, fresh, window, report, now)
         except DamagedError as error:  # the others are snapshot; the window stays open until it is mended
-            damaged = error
-            continue
-        if dataset is None:
-            raise RetryError("rows of a dataset that the catalog does not know", operation="snapshot", key=name)
-        due = {level.name: due_periods(level, hours, fresh.get((name, group), set()), window) for level in live_levels(dataset)}
-        _group(backend, catalog, dataset, group, due, window, report, now)
+            damaged = error if name in written else damaged
     if damaged is not None:
         raise damaged
     notes.write(backend.objects, pending_object(window.id), pending(everything, window.end))
     return report
+
+
+def _dataset(
+    backend: Backend,
+    catalog: Catalog,
+    name: str,
+    everything: Touched,
+    fresh: Touched,
+    window: Window,
+    report: Report,
+    now: datetime,
+) -> None:
+    """Snapshot what a window touched of one dataset, or left waiting, then merge what is coarser."""
+    hours = {group: own for (other, group), own in sorted(everything.items()) if other == name}
+    dataset = catalog.dataset(name) if hours else None
+    if hours and dataset is None:
+        raise RetryError("rows of a dataset that the catalog does not know", operation="snapshot", key=name)
+    due: Due = {
+        group: {level.name: due_periods(level, own, fresh.get((name, group), set()), window) for level in live_levels(dataset)}
+        for group, own in kept(dataset, hours, catalog.progress().snapshot_through).items()
+        if dataset is not None
+    }
+    for part in _parts(dataset, due) if dataset is not None else ():
+        assert dataset is not None
+        _part(backend, catalog, dataset, part, window, report, now)
+    touched = {
+        level: {group: own[level] for group, own in due.items()} for level in LENGTHS if any(level in d for d in due.values())
+    }
+    merged = commit_merged(backend, catalog, name, touched, window.end, now, since=window.start)
+    report.rows, report.commits = report.rows + merged.rows, report.commits + merged.commits
+
+
+def kept(dataset: Dataset | None, hours: Mapping[str, set[int]], through: int) -> dict[str, set[int]]:
+    """Those of the touched hours of each group whose raw rows are all there: of the others retention may have removed some.
+
+    No record of these is taken any more. One that came so late by another road changes no level.
+    """
+    first = NEVER if dataset is None else rows_kept_from(dataset, RAW, through)
+    return {group: found for group, own in hours.items() if (found := {hour for hour in own if hour * HOUR >= first})}
 
 
 def due_periods(level: Level, hours: Iterable[int], fresh: Iterable[int], window: Window) -> set[int]:
@@ -119,42 +169,62 @@ def pending(touched: Touched, end: int) -> Touched:
     return {name: {hour for hour in hours if (hour * HOUR // DAY + 1) * DAY > end} for name, hours in touched.items()}
 
 
-def _group(
-    backend: Backend,
-    catalog: Catalog,
-    dataset: Dataset,
-    group: str,
-    due: dict[str, set[int]],
-    window: Window,
-    report: Report,
-    now: datetime,
-) -> None:
-    levels = [level for level in live_levels(dataset) if due[level.name]]
-    manifests = {level.name: catalog.manifest_of(dataset, level_partition(level), group) for level in levels}
-    commits = {level.name: commit_id(dataset, group, window, level) for level in levels}
-    levels = [level for level in levels if added(manifests[level.name], (), commits[level.name], window.end, 0, "") is not None]
+def _parts(dataset: Dataset, due: Due) -> Iterator[Due]:
+    """What is due, partition by partition: groups that share one are committed together, as far as memory allows."""
+    if not dataset.partitions:
+        yield from ({group: own} for group, own in due.items())
+        return
+    by_name = sorted(due.items(), key=lambda item: (partition_name(dataset, item[0]), item[0]))
+    for _, groups in groupby(by_name, lambda item: partition_name(dataset, item[0])):
+        part: Due = {}
+        count = 0
+        for group, own in groups:
+            rows = sum(map(len, own.values()))
+            if part and count + rows > MANY:
+                yield part
+                part, count = {}, 0
+            part[group] = own
+            count += rows
+        yield part
+
+
+def _part(backend: Backend, catalog: Catalog, dataset: Dataset, due: Due, window: Window, report: Report, now: datetime) -> None:
+    """Compute and commit the rows of groups of one partition, level by level."""
+    name = partition_name(dataset, next(iter(due)))
+    levels = [level for level in live_levels(dataset) if any(own[level.name] for own in due.values())]
+    partitions = {level.name: Partition(dataset, level_partition(level), name) for level in levels}
+    commits = {level.name: commit_id(due, name, window, level) for level in levels}
+    levels = [one for one in levels if not is_committed(catalog, partitions[one.name], commits[one.name], window.end)]
+    if not levels:
+        return
+    manifests = {level.name: catalog.manifest(dataset.name, level_partition(level), name) for level in levels}
+    tables: dict[str, list[pa.Table]] = {level.name: [] for level in levels}
     known = len(report.different)
-    rows = _rows(backend, catalog, dataset, group, levels, due, window, report)
+    for group, own in due.items():
+        for level, rows in _group(backend, catalog, dataset, group, levels, own, window, report):
+            hidden = of_group(manifests[level.name], group)
+            kept = [row for row in rows if row.rows or _hides(hidden, row)]
+            if kept:
+                tables[level.name].append(level_table(dataset, level, group, kept))
     # before the commits, under a name of its own: what is committed is not compared again by a run that goes on after this one
     mismatches.note(backend.objects, f"{window.id}-{uuid4().hex}", report.different[known:], now)
+    # a level is complete as far as its snapshots are: raw rows run ahead of it
+    through = catalog.progress().snapshot_through
     for level in levels:
-        partition = Partition.of(dataset, level_partition(level), group)
-        kept = [row for row in rows[level.name] if row.rows or _hides(manifests[level.name], row)]
-        if not kept:
+        if not tables[level.name]:
             continue
-        table = level_table(dataset, level, group, kept)
-        # a level is complete as far as its snapshots are: raw rows run ahead of it
-        through = catalog.progress().snapshot_through
+        table = pa.concat_tables(unify(tables[level.name]))
         operation = f"snapshot {len(table)} rows of window {window.id}"
-        done = commit_rows(catalog, backend.objects, partition, table, commits[level.name], window.end, through, operation, now)
-        report.commits += done
+        report.commits += commit_rows(
+            catalog, backend.objects, partitions[level.name], table, commits[level.name], window.end, through, operation, now
+        )
         report.rows += len(table)
 
 
-def commit_id(dataset: Dataset, group: str, window: Window, level: Level) -> str:
-    """The commit of a window's snapshot: groups that share a manifest have one each."""
+def commit_id(groups: Iterable[str], partition: str, window: Window, level: Level) -> str:
+    """The commit of a window's snapshot; in a partition that several groups share, of these groups'."""
     own = f"{window.id}/snapshot/{level.name}"
-    return f"{own}/{group}" if dataset.partitions else own
+    return f"{own}/{sha256(' '.join(groups).encode()).hexdigest()[:16]}" if is_shared(partition) else own
 
 
 def _hides(manifest: Manifest, row: LevelRow) -> bool:
@@ -163,16 +233,16 @@ def _hides(manifest: Manifest, row: LevelRow) -> bool:
     return any(segment.first <= start <= segment.last for segment in manifest.segments)
 
 
-def _rows(
+def _group(
     backend: Backend,
     catalog: Catalog,
     dataset: Dataset,
     group: str,
     levels: Sequence[Level],
-    due: dict[str, set[int]],
+    due: Mapping[str, set[int]],
     window: Window,
     report: Report,
-) -> dict[str, list[LevelRow]]:
+) -> list[tuple[Level, list[LevelRow]]]:
     """The rows of each level, in order. Month by month: memory is bounded, and a monthly segment is read once."""
     rows: dict[str, list[LevelRow]] = {level.name: [] for level in levels}
     days = sorted({start // DAY for level in levels for start in due[level.name]})
@@ -185,25 +255,20 @@ def _rows(
             level.name: sorted(start for start in due[level.name] if month[0] <= start // DAY <= month[-1]) for level in levels
         }
         # before the raw rows: an item that is behind them gets another version, one that is ahead of them may never
-        live = {level.name: _stored(backend, dataset, group, level, wanted[level.name]) for level in levels}
-        records = raw_rows.read(backend, manifest, dataset, month)
+        live = {level.name: stored(backend, dataset, group, level, wanted[level.name]) for level in levels}
+        known = partial(known_numbers, backend, catalog, dataset, group, month)
+        records = raw_rows.read(backend, manifest, dataset, month, known=known)
         newest = dict(records) or newest
         for level in levels:
             states = folded(records, level, wanted[level.name])
             made = [_row(start, states[start], level, window.end) for start in wanted[level.name]]
-            _compare(dataset, group, level, live[level.name], made, report)
+            compared, different = differing(dataset, group, level, live[level.name], made)
+            report.compared += compared
+            report.different += different
             rows[level.name] += made
     if days:
-        _compare_latest(dataset, group, latest, newest, days, report)
-    return rows
-
-
-def _stored(backend: Backend, dataset: Dataset, group: str, level: Level, starts: Sequence[int]) -> dict[str, LiveItem]:
-    """The live items between the first and the last of `starts` (µs), by sort key."""
-    if not starts:
-        return {}
-    low, high = (iso_seconds(from_micros(start)) for start in (starts[0], starts[-1]))
-    return {item["sk"]: decode_item(item) for item in backend.live.query(live_pk(dataset.name, group, level.name), low, high + "~")}
+        report.different += differing_latest(dataset, group, latest, newest, days)
+    return [(level, rows[level.name]) for level in levels]
 
 
 def folded(records: Iterable[tuple[int, Values]], level: Level, starts: Sequence[int]) -> dict[int, State]:
@@ -221,48 +286,3 @@ def _row(start: int, state: State, level: Level, order: int) -> LevelRow:
     # a period whose rows are all deleted gets a row without rows, which hides what an earlier window wrote
     fields_from = level.fields_from(start)
     return LevelRow(from_micros(start), state.rows, shown(state, level), encode_state(state), order, level.live_from, fields_from)
-
-
-def _compare(
-    dataset: Dataset, group: str, level: Level, found: Mapping[str, LiveItem], rows: Sequence[LevelRow], report: Report
-) -> None:
-    """Note the live items that differ from rows just computed. Not marked yet: a difference may only be the stream's lag.
-
-    One that is stale is on its way; one that is absent, or pending though its period has ended, may have missed a change. A period
-    that began before its level was kept has no item until it is rebuilt.
-    """
-    pk = live_pk(dataset.name, group, level.name)
-    for row in rows:
-        sk = iso_seconds(row.period_start)
-        live = found.get(sk, LiveItem(pk, sk, live_from=level.live_from))
-        if sk not in found and not covers(live, dataset, level):
-            continue
-        if live.stale_at is not None or live.live_from != level.live_from:
-            continue
-        report.compared += 1
-        fields = included(live, level)
-        if not same(within(live.state, fields), within(decode_state(row.state), fields)):
-            report.different.append(Seen(pk, sk, live.version))
-
-
-def _compare_latest(
-    dataset: Dataset, group: str, item: Item | None, records: Mapping[int, Values], days: Sequence[int], report: Report
-) -> None:
-    """Note the latest item where the raw rows just read have a later one, or another one at its time, or none there.
-
-    `records` by their time, those of the last month that has any; `days` (since 1970) are all that were read.
-    """
-    key, last = latest_key(dataset.name, group), max(records, default=-(2**63))
-    item = item or {"version": 0, "valid_time": ""}
-    if "stale_at" in item:
-        return
-    at = to_micros(from_iso(item["valid_time"])) if item["valid_time"] else -(2**63)
-    gone = at not in records and at // DAY in days
-    if at < last or gone or (at in records and not _agree(item["fields"], records[at])):
-        report.different.append(Seen(*key, int(item["version"])))
-
-
-def _agree(held: Values, found: Values) -> bool:
-    """Whether numbers that are on both sides are the same: of the archive there are numbers only."""
-    both = held.keys() & found.keys()
-    return all(held[name] == found[name] for name in both if isinstance(held[name], int | Decimal))

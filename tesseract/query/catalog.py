@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import NamedTuple
 
 from tesseract.config.dataset import Dataset
 from tesseract.errors import DamagedError, InputError
-from tesseract.query.plan import DAY, LATE, Facts, Range, day_number, day_text
+from tesseract.model import Segment
+from tesseract.query.plan import DAY, LATE, TIME_MIN, Facts, Range, day_number, day_text
 from tesseract.storage.base import Backend
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.configurations import decoded
@@ -60,6 +61,14 @@ def nearest(name: str, known: Sequence[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"known: {', '.join(known[:10])}{' …' if len(known) > 10 else ''}" if known else "none is known yet"
+
+
+def of_manifest(facts: Facts, segments: Iterable[Segment]) -> Facts:
+    """The facts of a group with these segments. Where marks were lost (`Progress.to_readers`) and the start is open, the buffer is
+    read from the group's first archived day on: a record that is older than all of it is seen once it is archived."""
+    if facts.floor == TIME_MIN:
+        return facts
+    return facts._replace(floor=min((facts.floor, *(segment.first // DAY * DAY for segment in segments))))
 
 
 class Lookup:

@@ -15,7 +15,7 @@ from tesseract.query.levels import read_level, read_partition
 from tesseract.query.past import AFTER_ALL, Past
 from tesseract.query.plan import EVERYTHING, TIME_MAX, TIME_MIN, Facts, Range
 from tesseract.query.raw import Source, read_raw
-from tesseract.query.results import Result, Stats, check_fields, shape
+from tesseract.query.results import Result, Stats, check_fields, keyed, shape
 from tesseract.storage.base import Backend
 from tesseract.storage.catalog import Catalog
 from tesseract.utils.time_utils import to_micros
@@ -49,26 +49,29 @@ class Engine:
         Raises InputError for a field that the dataset cannot have, NotFoundError for a named group that nobody has written to.
         """
         dataset, level = question.dataset, question.level
+        fields = keyed(dataset, level, question.fields)
         check_fields(dataset, level, question.fields)
         # before everything else: what is archived after this moment is found twice, never missed
-        progress = self._catalog.progress()
+        progress = self._catalog.progress().to_readers()
         wanted = _range(question.start, question.end)
         raw = self._lookup.bounds(dataset, progress.archived_through, wanted.start == TIME_MIN, now)
-        live = raw._replace(through=progress.snapshot_through, trusted=self._catalog.outage() is None) if level else raw
+        settled = progress.snapshot_through
+        trusted = self._catalog.outage() is None if level else True
+        live = raw._replace(through=settled, trusted=trusted, settled=settled) if level else raw
         names = self._lookup.groups(dataset) if question.groups is None else question.groups
         groups = sorted(dict.fromkeys(names), key=group_order)
         source = self._source
         if question.as_of is not None:
             levels = ["raw", *([read_partition(dataset, level)] if level else [])]
             source = source.at(Past(self._catalog, dataset, levels, groups, question.as_of))
-            raw = live = Facts(AFTER_ALL, {})
+            raw = live = Facts(AFTER_ALL, {}, settled=settled)
         if level is None:
-            tables, stats, plans = _raw(source, dataset, groups, wanted, raw, question.fields)
+            tables, stats, plans = _raw(source, dataset, groups, wanted, raw, fields)
         else:
             tables, stats, plans = _level(source, dataset, level, groups, wanted, live, raw)
         if question.groups is not None:
             self._check_groups(dataset, [g for g, table in zip(groups, tables, strict=True) if not len(table)], now)
-        return Result(shape(dataset, level, tables, question.fields), stats, plans)
+        return Result(shape(dataset, level, tables, fields), stats, plans)
 
     def last(self, dataset: Dataset, groups: Sequence[str], now: datetime) -> dict[str, pa.Table]:
         """The newest visible raw row of each group as a table of one row, without rows where there is none.
@@ -77,7 +80,7 @@ class Engine:
         """
         found: dict[str, pa.Table] = {}
         for step in (*STEPS, None):
-            progress = self._catalog.progress()
+            progress = self._catalog.progress().to_readers()
             facts = self._lookup.bounds(dataset, progress.archived_through, True, now)
             left = [group for group in groups if group not in found or not len(found[group])]
             wanted = {group: [self._tail(dataset, group, step, now)] for group in left}
@@ -97,7 +100,7 @@ class Engine:
         for group in groups:
             if self._lookup.is_known(dataset, group):
                 continue
-            facts = self._lookup.bounds(dataset, self._catalog.progress().archived_through, True, now)
+            facts = self._lookup.bounds(dataset, self._catalog.progress().to_readers().archived_through, True, now)
             if not len(read_raw(self._source, dataset, {group: [EVERYTHING]}, facts)[group].table):
                 known = [group_name(other) for other in self._lookup.groups(dataset)]
                 name = group_name(group)

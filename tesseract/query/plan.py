@@ -1,12 +1,14 @@
 """Protocol D, the routing: which days come from the buffer, which segments from the archive, which periods from where. Pure.
 
 All times are µs since 1970, all ranges half-open, a day is a number (µs // DAY). Data only ever moves from the buffer to the
-archive, and a reader reads the watermark, then the manifest, then the marks, then the buffer: so a day that the rule leaves out
-of the buffer lies in the segments whole.
+archive, and a reader reads the watermark first, then manifest and marks, then the buffer: so a day that the rule leaves out of the
+buffer lies in the segments whole. (A write that was acknowledged before has its mark; if the mark is older than the watermark, its
+row is in any manifest that is read after.)
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
@@ -38,6 +40,7 @@ class Facts(NamedTuple):
     `through` is the watermark of the tier that is asked for: `archived_through` for raw, `snapshot_through` for a level. `marks`
     is day → marked_at. `floor` and `horizon` bound the days that can hold an unmarked record at all, so that an open range is
     finite; a marked day counts outside them too. While `trusted` is False, no live item counts: the stream may have lost changes.
+    `settled` is `snapshot_through` as it is now, by which retention counts, whatever moment the rest is of.
     """
 
     through: int
@@ -45,6 +48,7 @@ class Facts(NamedTuple):
     floor: int = TIME_MIN
     horizon: int = TIME_MAX
     trusted: bool = True
+    settled: int = 0
 
 
 class DaySlice(NamedTuple):
@@ -140,18 +144,33 @@ def raw_plan(group: str, ranges: Sequence[Range], manifest: Manifest, facts: Fac
     return RawPlan(group, tuple(ranges), tuple(days), segment_slices(ranges, manifest))
 
 
-def level_plan(group: str, wanted: Range, manifest: Manifest, facts: Facts) -> LevelPlan:
-    """The stretches that cover the range exactly, in order, and the segments that the snapshot stretches need."""
+def level_plan(group: str, ranges: Sequence[Range], manifest: Manifest, facts: Facts) -> LevelPlan:
+    """The stretches that cover the ranges (sorted, disjoint) exactly, in order, and the segments that the snapshot ones need."""
     stretches: list[Stretch] = []
-    at = wanted.start
-    for span in hot_spans(wanted, facts):
-        if at < span.start:
-            stretches.append(Stretch("snapshot", at, span.start))
-        stretches.append(Stretch("live", span.start, span.end))
-        at = span.end
-    if at < wanted.end:
-        stretches.append(Stretch("snapshot", at, wanted.end))
+    for wanted in ranges:
+        at = wanted.start
+        for span in hot_spans(wanted, facts):
+            if at < span.start:
+                stretches.append(Stretch("snapshot", at, span.start))
+            stretches.append(Stretch("live", span.start, span.end))
+            at = span.end
+        if at < wanted.end:
+            stretches.append(Stretch("snapshot", at, wanted.end))
     cold = [Range(part.start, part.end) for part in stretches if part.source == "snapshot"]
+    return LevelPlan(group, tuple(stretches), segment_slices(cold, manifest))
+
+
+def merged_plan(group: str, wanted: Range, unit: Unit, manifest: Manifest, facts: Facts) -> LevelPlan:
+    """The same for a merged level, of whole periods: a period comes from its snapshot row only where all its days do.
+
+    The rest, and what has no row, is merged from finer periods.
+    """
+    stretches: list[Stretch] = []
+    for part in level_plan(group, [wanted], manifest, facts).stretches:
+        start, end = ceiling(unit, part.start), floor(unit, part.end)
+        if part.source == "snapshot" and start < end:
+            stretches.append(Stretch("snapshot", start, end))
+    cold = [Range(part.start, part.end) for part in stretches]
     return LevelPlan(group, tuple(stretches), segment_slices(cold, manifest))
 
 
@@ -166,16 +185,17 @@ def segment_slices(ranges: Sequence[Range], manifest: Manifest) -> tuple[Segment
     return tuple(slices)
 
 
-def gaps(wanted: Range, unit: Unit, found: Iterable[int]) -> list[Range]:
-    """The periods whose start lies in `wanted` and is not among the starts `found` (sorted), as ranges of whole periods."""
+def gaps(ranges: Iterable[Range], unit: Unit, found: Sequence[int]) -> list[Range]:
+    """The periods whose start lies in one of `ranges` (sorted, disjoint) and is not among `found` (sorted), as whole periods."""
     missing: list[Range] = []
-    at, stop = ceiling(unit, wanted.start), ceiling(unit, wanted.end)
-    for start in found:
-        if at < start:
-            missing.append(Range(at, start))
-        at = to_micros(unit.end(from_micros(start)))
-    if at < stop:
-        missing.append(Range(at, stop))
+    for wanted in ranges:
+        at, stop = ceiling(unit, wanted.start), ceiling(unit, wanted.end)
+        for start in found[bisect_left(found, at) : bisect_left(found, stop)]:
+            if at < start:
+                missing.append(Range(at, start))
+            at = to_micros(unit.end(from_micros(start)))
+        if at < stop:
+            missing.append(Range(at, stop))
     return missing
 
 
@@ -196,6 +216,11 @@ def ceiling(unit: Unit, micros: int) -> int:
     period = unit.period(from_micros(micros))
     start = to_micros(period.start)
     return start if start == micros else to_micros(period.end)
+
+
+def floor(unit: Unit, micros: int) -> int:
+    """The last period start that is not after a moment."""
+    return to_micros(unit.floor(from_micros(micros)))
 
 
 def coalesce(ranges: Iterable[Range], slack: int = 0) -> list[Range]:

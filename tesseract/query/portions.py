@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from tesseract.config.dataset import Dataset
 from tesseract.model import Segment
-from tesseract.query.catalog import Lookup
+from tesseract.query.catalog import Lookup, of_manifest
 from tesseract.query.plan import DAY, TIME_MAX, TIME_MIN, Facts, Range, hot_spans
 from tesseract.query.raw import Source, read_raw
 from tesseract.storage.base import Backend
@@ -40,17 +40,19 @@ def keys(
     source = Source(*stage)
     wanted = Range(TIME_MIN if first is None else to_micros(first), TIME_MAX if last is None else to_micros(last))
     facts = _facts(stage, dataset, wanted, now)
+    segments = stage.catalog.manifest_of(dataset, "raw", group).segments
+    facts = of_manifest(facts, segments)
     marked = facts._replace(marks=stage.lookup.marks(dataset, group, wanted))
     inside = Range(max(wanted.start, facts.floor), min(wanted.end, facts.horizon))
     hot = hot_spans(inside, marked) if inside.start < inside.end else []
-    for part in portions(wanted, stage.catalog.manifest_of(dataset, "raw", group).segments, hot):
+    for part in portions(wanted, segments, hot):
         table = read_raw(source, dataset, {group: [part]}, _facts(stage, dataset, part, now), [])[group].table
         for batch in table.select(["valid_time", "ref_time"]).to_batches(BATCH):
             yield list(zip(*(pc.cast(column, pa.int64()).to_pylist() for column in batch.columns), strict=True))
 
 
 def _facts(stage: Stage, dataset: Dataset, wanted: Range, now: datetime) -> Facts:
-    return stage.lookup.bounds(dataset, stage.catalog.progress().archived_through, wanted.start == TIME_MIN, now)
+    return stage.lookup.bounds(dataset, stage.catalog.progress().to_readers().archived_through, wanted.start == TIME_MIN, now)
 
 
 def portions(wanted: Range, segments: Iterable[Segment], hot: Sequence[Range], rows: int = ROWS) -> list[Range]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tesseract.config.dataset import Dataset
 from tesseract.model import Item
-from tesseract.query.catalog import Lookup
+from tesseract.query.catalog import Lookup, of_manifest
 from tesseract.query.past import Past
 from tesseract.query.plan import DaySlice, Facts, Range, RawPlan, SegmentSlice, day_text, raw_plan
 from tesseract.query.results import Stats, merge_raw, raw_columns
@@ -101,7 +101,7 @@ def _plan(source: Source, dataset: Dataset, group: str, ranges: Sequence[Range],
         return RawPlan(group, (), (), ())
     manifest = source.catalog.manifest_of(dataset, "raw", group)
     marks = source.lookup.marks(dataset, group, Range(ranges[0].start, ranges[-1].end))
-    return raw_plan(group, ranges, manifest, facts._replace(marks=marks))
+    return raw_plan(group, ranges, manifest, of_manifest(facts, manifest.segments)._replace(marks=marks))
 
 
 def _day(source: Source, dataset: Dataset, group: str, part: DaySlice) -> list[Item]:

@@ -9,11 +9,11 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
+from tesseract.config.bases import base_level
 from tesseract.config.dataset import Level
 from tesseract.config.manager import apply
 from tesseract.config.schema import parse
 from tesseract.config.tiers import LEVELS, LIVE_LEVELS
-from tesseract.query.levels import base_level
 from tests.support.level_world import ALL, DAY, HOUR, World, plant
 
 MINUTE = timedelta(minutes=1)
@@ -87,23 +87,6 @@ def test_a_week_is_an_iso_week_whatever_the_tiers_cut():
     assert table["i_last"].to_pylist() == [2, 9, 16, 19]
 
 
-@pytest.mark.parametrize("level", ["weekly", "monthly"])
-def test_years_of_a_merged_level_are_read_from_daily_states_alone(level):
-    world = World(plant("daily", "weekly", "monthly"))
-    for place in range(300):  # most days have no record
-        world.put("A", world.now - place * 3 * DAY, {"i": 1, "f": Decimal("0.1")})
-    world.settle()
-    world.drain()
-    world.compact()
-    daily = world.store.read("weather", "A", level="daily")
-    result = world.store.read("weather", "A", level=level)
-    assert result.stats.segments == daily.stats.segments == len(world.catalog.manifest("weather", "daily", "A").segments)
-    assert (result.stats.recomputed, result.stats.snapshot_rows) == (0, 300)
-    assert result.stats.buffer_queries == daily.stats.buffer_queries <= 4  # of the days that have not ended long ago
-    world.check_level(level, "A", datetime(2019, 1, 1, tzinfo=UTC), world.now)
-    assert f"{sum(result.table['f_sum'].to_pylist()):.9f}" == "30.000000000"
-
-
 def test_a_merged_level_takes_the_coarsest_level_that_covers_its_fields():
     def base(*levels: Level, **changes: object) -> str | None:
         found = base_level(replace(plant(), levels=levels, **changes), levels[-1])
@@ -147,14 +130,14 @@ def test_the_configuration_takes_every_level():
     assert tuple(level.name for level in parse(text)["d"].levels) == LEVELS
 
 
-def test_merged_levels_leave_no_item_segment_or_partition():
+def test_merged_levels_have_segments_and_no_item():
     world = World(plant())
-    world.put("A", world.now, {"i": 1})
+    world.put("A", world.now - 40 * DAY, {"i": 1})
     world.drain()
     world.settle()
     keys = {item["pk"].rpartition("#")[2] for item in world.backend.live.items() if "rows" in item}
     assert keys == set(LIVE_LEVELS)
-    assert [bool(world.catalog.groups("weather", level)) for level in LEVELS] == [True] * 4 + [False] * 2
+    assert all(world.catalog.groups("weather", level) for level in LEVELS)
 
 
 def test_minutes_have_live_items_and_snapshot_rows_of_their_own():

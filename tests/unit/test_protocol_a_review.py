@@ -249,10 +249,10 @@ def test_differences_are_found_though_the_run_that_saw_them_was_cut_short(monkey
         write(world, world.dataset, group, PAST + MINUTE, {"i": 7}, lost=True)
     real = snapshots._group
 
-    def dying(backend: Any, catalog: Any, dataset: Any, group: str, *rest: Any) -> None:
+    def dying(backend: Any, catalog: Any, dataset: Any, group: str, *rest: Any) -> Any:
         if group == "B":
             raise KeyboardInterrupt
-        real(backend, catalog, dataset, group, *rest)
+        return real(backend, catalog, dataset, group, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(snapshots, "_group", dying)

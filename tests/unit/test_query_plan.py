@@ -59,7 +59,7 @@ def test_every_moment_of_the_ranges_is_read_once_from_each_source_that_may_hold_
 
 @given(ranges, moments, marks, moments)
 def test_stretches_of_a_level_cover_the_range_exactly(wanted, through, marked, moment):
-    plan = level_plan("G", wanted[0], Manifest("d", "hourly", "G"), Facts(through, marked))
+    plan = level_plan("G", wanted[:1], Manifest("d", "hourly", "G"), Facts(through, marked))
     ends = [wanted[0].start, *(part.end for part in plan.stretches)]
     assert [part.start for part in plan.stretches] == ends[:-1]
     assert ends[-1] == wanted[0].end
@@ -99,7 +99,7 @@ def test_gaps_and_what_was_found_are_all_periods(unit, wanted, hours):
     step = HOUR if unit is HOURLY else DAY
     every = [start for start in range(BASE * DAY, (BASE + 21) * DAY, step) if wanted[0].start <= start < wanted[0].end]
     found = [start for start in every if (start - BASE * DAY) // step in hours]
-    missing = gaps(wanted[0], unit, found)
+    missing = gaps(wanted[:1], unit, found)
     assert sorted(found + [start for gap in missing for start in range(gap.start, gap.end, step)]) == every
 
 

@@ -9,7 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from tesseract.config.dataset import Level
-from tesseract.processing import touched
+from tesseract.model import Window
+from tesseract.processing import snapshots, touched
 from tesseract.processing.aggregator import State, decode_state, fold, identity, shown
 from tesseract.processing.live_item import LiveItem, encode_item
 from tesseract.processing.segments import PERIOD_START, Partition
@@ -141,6 +142,39 @@ def test_snapshots_wait_for_an_earlier_window() -> None:
     assert world.snapshot() == []
     world.work(tasks[0])
     assert [report.window for report in world.snapshot()] == [window.id for window in world.catalog.windows()]
+
+
+def test_windows_that_have_counted_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(parts=1)
+    for _ in range(5):
+        world.put("A", PAST, temp("1"))
+        world.archive()
+        world.snapshot()
+    world.put("A", PAST, temp("2"))
+    world.archive()
+    read, windows = [], world.catalog.windows
+
+    def noted(since: int | None = None) -> list[Window]:
+        read.append(windows(since))
+        return read[-1]
+
+    monkeypatch.setattr(world.catalog, "windows", noted)
+    assert [len(report.window) for report in snapshots.run(world.backend, world.catalog, world.now)] == [16]
+    snapshots.settle(world.catalog, to_micros(world.now))
+    assert [len(found) for found in read] == [2, 2]  # the last one that has counted, and the new one
+    assert world.catalog.progress().snapshot_through == windows()[-1].end
+
+
+def test_a_full_window_does_not_count_beyond_one_within_it_that_is_not_snapshot() -> None:
+    world = World()
+    spans = [(0, 90, 1), (10, 20, 1), (20, 90, 0), (90, 95, 1)]
+    for start, end, done in spans:
+        world.catalog.open_window(Window(start * 10**6, end * 10**6, "closed", snapshot_at=done))
+    snapshots.settle(world.catalog, 10**9)
+    assert world.catalog.progress().snapshot_through == 20 * 10**6
+    world.catalog.change_window(world.catalog.windows()[2].id, lambda window: replace(window, snapshot_at=1))
+    snapshots.settle(world.catalog, 10**9)
+    assert world.catalog.progress().snapshot_through == 95 * 10**6
 
 
 def test_rows_come_from_archive_and_buffer_together() -> None:
