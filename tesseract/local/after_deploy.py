@@ -54,6 +54,8 @@ def _lifecycle(bucket: str, rules: list[Json]) -> int:
             entry["AbortIncompleteMultipartUpload"] = rule["AbortIncompleteMultipartUpload"]
         if "ExpirationInDays" in rule:
             entry["Expiration"] = {"Days": rule["ExpirationInDays"]}
+        if "Transitions" in rule:
+            entry["Transitions"] = [{"StorageClass": t["StorageClass"], "Days": t["TransitionInDays"]} for t in rule["Transitions"]]
         translated.append(entry)
     client("s3").put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": translated})
     return len(translated)

@@ -40,6 +40,17 @@ def status() -> Stack | None:
     return stack
 
 
+def absence() -> str:
+    """Why `status` finds none: a sentence without its end."""
+    stack = load()
+    if stack is None:
+        return "no laptop cloud is running"
+    ended = [process.name for process in stack.processes if not is_alive(process)]
+    if not ended:
+        return "the laptop cloud runs, but nothing is deployed to it: `tesseract local up` was cut short or failed"
+    return f"the laptop cloud is not running any more: {' and '.join(ended)} ended without `tesseract local down`"
+
+
 def up(*, say: Say) -> Stack:
     """Start and deploy what does not run yet; what runs is deployed anew. Raises where a step fails, with what its log says.
 
@@ -65,12 +76,13 @@ def up(*, say: Say) -> Stack:
 
 def down(*, say: Say) -> None:
     """End exactly what `up` started; nothing stays but the log."""
-    if load() is None and not state_folder().exists():
-        say("no laptop cloud is here")
-        return
-    _clear(say)
-    shutil.rmtree(project_root() / ".serverless", ignore_errors=True)
-    say(f"stopped; the log stays in {state_folder() / LOG}")
+    stack, log = load(), state_folder() / LOG
+    running = any(map(is_alive, stack.processes)) if stack else False
+    if stack is not None:
+        _clear(say)
+        shutil.rmtree(project_root() / ".serverless", ignore_errors=True)
+    what = "stopped" if running else "no laptop cloud was running"
+    say(f"{what}; the log stays in {log}" if log.exists() else what)
 
 
 def _refuse_foreign_endpoint() -> None:
@@ -78,8 +90,8 @@ def _refuse_foreign_endpoint() -> None:
     stack = load()
     if endpoint and (stack is None or stack.endpoint != endpoint):
         raise InputError(
-            f"AWS_ENDPOINT_URL is set to {endpoint}, so another cloud is meant",
-            hint="unset it, or deploy there with npx sls deploy",
+            f"AWS_ENDPOINT_URL is set to {endpoint}, and no laptop cloud of this folder runs there",
+            hint="unset it to start one here, or deploy to that one with npx sls deploy",
         )
 
 

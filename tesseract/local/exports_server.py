@@ -115,11 +115,11 @@ class Exports:
             objects = files(request, follower.changes(), utc_now(), str(uuid.UUID(int=0)))
             storage = client("s3")
             for key, body in objects.items():
+                storage.put_object(Bucket=request.bucket, Key=key, Body=body)
                 if key.endswith("manifest-summary.json"):
                     summary = json.loads(body)
                     description |= {"ItemCount": summary["itemCount"], "BilledSizeBytes": summary["billedSizeBytes"]}
                     description |= {"ExportStatus": "COMPLETED", "EndTime": int(time.time()), "ExportManifest": key}
-                storage.put_object(Bucket=request.bucket, Key=key, Body=body)
         except Exception as error:  # a failed export says why, as on AWS; it must not die in silence
             description |= {"ExportStatus": "FAILED", "FailureCode": type(error).__name__, "FailureMessage": str(error)}
 

@@ -60,6 +60,8 @@ class Sum(msgspec.Struct, frozen=True):
     versions: int  # of manifests, forgotten
     objects: int  # removed
     bytes: int
+    retired: int = 0  # segments that `retention` took off the manifests; their objects follow after `history`
+    rows: int = 0  # of these
 
 
 def facts_of(catalog: Catalog, objects: Objects, dataset: Dataset) -> Facts:

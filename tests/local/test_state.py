@@ -61,6 +61,21 @@ def test_status_needs_every_process_and_a_deployed_stage(folder: Path) -> None:
     assert cloud.status() is None
 
 
+def test_why_there_is_no_cloud_is_said(folder: Path) -> None:
+    assert cloud.absence() == "no laptop cloud is running"
+    own = Process("ministack", os.getpid(), start_time(os.getpid()))
+    save(stack(own, api_url=""))
+    assert "nothing is deployed to it" in cloud.absence()
+    save(stack(own, Process("exports", own.pid, "before")))
+    assert "not running any more: exports ended" in cloud.absence()
+
+
+def test_down_where_nothing_runs_says_so(folder: Path) -> None:
+    said: list[str] = []
+    cloud.down(say=said.append)
+    assert said == ["no laptop cloud was running"]
+
+
 def test_down_ends_its_own_processes_and_spares_a_stranger_with_a_pid_of_theirs(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

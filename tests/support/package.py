@@ -18,7 +18,7 @@ from typing import Any
 from zipfile import ZipFile
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("serverless.yml", "stages.yml", "package.json", "pyproject.toml", "README.md", "LICENSE")
+PARTS = ("serverless.yml", "stages.yml", "lifecycle.js", "package.json", "pyproject.toml", "README.md", "LICENSE")
 FOLDERS = ("ingestion", "stream_processors", "archive", "tesseract")
 LIMIT = 250 * 2**20  # AWS: a function's unzipped code
 TEMPLATE = "cloudformation-template-update-stack.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tesseract.local import after_deploy
 from tesseract.storage.keys import OUTAGE_PK, USED_PK, history_key, raw_key, worklist_pks
 
 ROOT = Path(__file__).parents[2]
@@ -166,3 +168,55 @@ def test_a_task_is_tried_five_times_and_then_an_alarm_tells():
     alarm = resources["WorkDeadAlarm"]["Properties"]
     assert (alarm["MetricName"], alarm["Threshold"]) == ("ApproximateNumberOfMessagesVisible", 0)
     assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": {"GetAtt": "WorkDead.QueueName"}}]
+
+
+# storage classes ----------------------------------------------------------------------------------------------------------
+
+
+def lifecycle(classes):
+    """The rules that lifecycle.js makes of a stage's storage classes, or what it says against them."""
+    code = "console.log(JSON.stringify(require('./lifecycle.js').rules(JSON.parse(process.argv[1]))))"
+    done = subprocess.run(["node", "-e", code, json.dumps(classes)], cwd=ROOT, capture_output=True, text=True)
+    return json.loads(done.stdout) if done.returncode == 0 else done.stderr
+
+
+def test_segments_move_to_the_storage_classes_of_the_stage():
+    rules = TEMPLATE["resources"]["extensions"]["S3BucketArchive"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    assert rules == "${file(lifecycle.js)}"
+    stages = yaml.safe_load((ROOT / "stages.yml").read_text())
+    assert [stage["storageClasses"] for stage in stages.values()] == [{}, {}, {}]
+    plain = lifecycle({})
+    assert [rule["Id"] for rule in plain] == ["mpu", "exports"]
+    moves = [{"StorageClass": "STANDARD_IA", "TransitionInDays": 30}, {"StorageClass": "GLACIER_IR", "TransitionInDays": 180}]
+    moved = {"Id": "archive", "Status": "Enabled", "Prefix": "archive/", "Transitions": moves}
+    assert lifecycle({"STANDARD_IA": 30, "GLACIER_IR": 180}) == [*plain, moved]
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        ({"GLACIER": 90}, "GLACIER is none that can be read at once; there are STANDARD_IA, INTELLIGENT_TIERING, GLACIER_IR"),
+        ({"STANDARD_IA": 7}, "STANDARD_IA: 7 should be whole days, at least 30"),
+        ({"GLACIER_IR": "a year"}, "GLACIER_IR: a year should be whole days, at least 1"),
+        ({"GLACIER_IR": 30, "STANDARD_IA": 90}, "objects move from STANDARD_IA to INTELLIGENT_TIERING to GLACIER_IR"),
+        ({"STANDARD_IA": 30, "GLACIER_IR": 40}, "stay 30 days in a class"),
+    ],
+)
+def test_a_storage_class_that_a_query_would_wait_for_is_refused(classes, said):
+    answer = lifecycle(classes)
+    assert answer.count("storageClasses: ") >= 1
+    assert said in answer
+
+
+def test_the_laptop_gets_the_same_rules_by_api(monkeypatch):
+    calls = []
+
+    class Client:
+        def put_bucket_lifecycle_configuration(self, **settings):
+            calls.append(settings)
+
+    monkeypatch.setattr(after_deploy, "client", lambda service: Client())
+    assert after_deploy._lifecycle("b", lifecycle({"INTELLIGENT_TIERING": 1})) == 3
+    (call,) = calls
+    assert [rule["Filter"]["Prefix"] for rule in call["LifecycleConfiguration"]["Rules"]] == ["", "exports/", "archive/"]
+    assert call["LifecycleConfiguration"]["Rules"][2]["Transitions"] == [{"StorageClass": "INTELLIGENT_TIERING", "Days": 1}]
