@@ -34,6 +34,6 @@ def use_stage(stage: str | None) -> str:
 
         stack = local.status()
         if stack is None:
-            raise NotFoundError("no local stack is running", hint="start one with `tesseract local up`, or name another --stage")
+            raise NotFoundError(local.absence(), hint="start one with `tesseract local up`, or name another --stage")
         os.environ.update(stack.environment())
     return stage

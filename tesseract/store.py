@@ -171,21 +171,29 @@ class Store:
         )
 
     def delete(
-        self, dataset: str, group: Group, start: Time, end: Time, say: Callable[[str], None] = lambda _: None
+        self,
+        dataset: str,
+        group: Group,
+        start: Time,
+        end: Time,
+        say: Callable[[str], None] = lambda _: None,
+        *,
+        erase: bool = False,
     ) -> dict[str, int]:
         """Delete the rows of [start, end) of a group; None is an open end. Returns `{"deleted": n, "arrived": m}`.
 
         Every row acknowledged before the call is deleted. Queries miss it at once; levels and latest values, once the stream has
         come so far. A record written again is visible, under ref-time order if its ref time is not older. `arrived` counts rows
         that came as fast as they were deleted, and are there. Raises NotFoundError for a dataset or group that does not exist,
-        RetryError where it ends in between: call it again.
+        RetryError where it ends in between: call it again. Raises InputError for rows that are past retention.raw, unless it is to
+        `erase` them, which their aggregates must then follow.
         """
         from tesseract.ingestion.deletes import Invoke, run
         from tesseract.query.catalog import group_key, group_name, nearest
 
         config = self.dataset(dataset)
         key = group_key(config, group)
-        result = run(Invoke(self.stage), config.name, key, self.keys(dataset, group, start, end), say)
+        result = run(Invoke(self.stage, erase), config.name, key, self.keys(dataset, group, start, end), say)
         if not result["deleted"] and not self._lookup.is_known(config, key):
             name = group_name(key)
             raise NotFoundError(f"dataset {dataset} has no group {name!r}", hint=nearest(name, self.groups(dataset)))

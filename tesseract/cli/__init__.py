@@ -15,6 +15,7 @@ import typer
 
 from tesseract.cli.archive import archive_app
 from tesseract.cli.backfill import backfill
+from tesseract.cli.catalog import catalog
 from tesseract.cli.config import config_app
 from tesseract.cli.data import register
 from tesseract.cli.delete import register as register_delete
@@ -38,6 +39,7 @@ config_app.command()(infer)
 app.add_typer(config_app)
 app.command()(ingest)
 app.command()(backfill)
+app.command()(catalog)
 register(app)
 register_delete(app)
 register_live(app)
@@ -97,7 +99,7 @@ def _usage(error: Exception) -> int:
     if not message.strip():  # no_args_is_help: the help has been printed
         return 2
     hint = f" (see `{context.command_path} --help`)" if context else ""
-    return _fail(f"{message.rstrip('.')}{hint}", 2)
+    return _fail(f"{message.rstrip('.').removeprefix('Invalid value: ')}{hint}", 2)
 
 
 def _fail(message: str, code: int) -> int:

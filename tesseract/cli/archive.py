@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tesseract.cli import delete, keeping
-from tesseract.cli.common import Format, Stage, note, open_store, say, spinner, thousands
+from tesseract.cli.common import Format, Stage, counted, note, open_store, say, spinner, thousands
 from tesseract.utils.time_utils import utc_now
 
 if TYPE_CHECKING:
@@ -66,10 +66,10 @@ def export(
     with spinner() as progress:
         window = export_now(store.stage, store.catalog, progress, timeout=timedelta(seconds=timeout))
     if dataset is None:
-        done = f"{thousands(window.items)} items in {thousands(window.files)} files"
+        done = f"{counted(window.items, 'item')} in {counted(window.files, 'file')}"
     else:
         windows = [found for found in store.catalog.windows(before) if before < found.end <= window.end]
-        done = f"{thousands(sum(store.catalog.rows_of(found, dataset) for found in windows))} rows of {dataset}"
+        done = f"{counted(sum(store.catalog.rows_of(found, dataset) for found in windows), 'row')} of {dataset}"
     say(f"archived {done}; every write before {reached(window)} is in")
 
 
@@ -86,16 +86,16 @@ def retry(
     dead = queue(store.stage, "work-dead")
     done = dead_letters.export_anew(dead, store.catalog) if anew else dead_letters.retry(dead, queue(store.stage, "work"))
     for window, tasks in sorted(done.windows.items()):
-        count = f"{thousands(tasks)} {'task' if tasks == 1 else 'tasks'}"
-        say(f"window {window}: {'exported anew' if anew else count}")
+        say(f"window {window}: {'exported anew' if anew else counted(tasks, 'task')}")
     if done.strange:
-        note(f"{thousands(done.strange)} messages are no tasks, and were left")
+        note(f"messages that are no tasks, left in the queue: {thousands(done.strange)}")
     if not done.windows:
-        say("there are no dead letters" if not anew else "no window waits for a dead letter")
+        nothing = "there is no task among the dead letters" if done.strange else "there are no dead letters"
+        say("no window waits for a dead letter" if anew else nothing)
     elif anew:
         say("the export timer asks for their exports; `tesseract archive status` shows them")
     else:
-        say(f"sent {thousands(done.windows.total())} dead letters back to the work queue")
+        say(f"sent {counted(done.windows.total(), 'dead letter')} back to the work queue")
 
 
 @archive_app.command()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,6 +14,9 @@ import typer
 
 if TYPE_CHECKING:
     from tesseract.store import Store
+
+EVERY = 30.0  # seconds between two lines that differ in numbers, where no terminal is
+NUMBER = re.compile(r"[0-9,.]+")
 
 Stage = Annotated[str | None, typer.Option("--stage", envvar="TESSERACT_STAGE", help="The stage to work on.", show_default="local")]
 Format = Annotated[
@@ -42,6 +47,11 @@ def thousands(number: int) -> str:
     return f"{number:,}"
 
 
+def counted(number: int, what: str) -> str:
+    """`1 row`, `26,115 rows`."""
+    return f"{thousands(number)} {what}{'' if number == 1 else 's'}"
+
+
 def age(length: timedelta) -> str:
     """`2d 3h`, `4m 5s`: the two largest units."""
     left = max(int(length.total_seconds()), 0)
@@ -55,7 +65,8 @@ def age(length: timedelta) -> str:
 
 @contextmanager
 def spinner() -> Iterator[Callable[[str], None]]:
-    """Says what is going on: a spinner on a terminal, a line on stderr for each new thing elsewhere."""
+    """Says what is going on: a spinner on a terminal; elsewhere a line on stderr for each new thing, where only numbers change now
+    and then."""
     if not sys.stderr.isatty():
         yield _once(note)
         return
@@ -66,11 +77,13 @@ def spinner() -> Iterator[Callable[[str], None]]:
 
 
 def _once(write: Callable[[str], None]) -> Callable[[str], None]:
-    last = [""]
+    last, at = "", 0.0
 
     def tell(text: str) -> None:
-        if text != last[0]:
-            last[0] = text
+        nonlocal last, at
+        kind, now = NUMBER.sub("", text), time.monotonic()
+        if kind != last or now - at >= EVERY:
+            last, at = kind, now
             write(text)
 
     return tell

@@ -1,4 +1,4 @@
-"""The commands that read and write records: query, latest, sql, catalog."""
+"""The commands that read and write records: query, latest, sql."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ def register(app: typer.Typer) -> None:
     app.command()(latest)
     app.command()(query)
     app.command()(sql)
-    app.command()(catalog)
 
 
 def latest(dataset: Dataset, group: OneGroup = None, form: Format = None, output: Output = None, stage: Stage = None) -> None:
@@ -80,29 +79,6 @@ def sql(
 
     form = choose(form, output)
     write_table(open_store(stage).sql(text), form, output)
-
-
-def catalog(dataset: Dataset, group: OneGroup = None, form: Format = None, output: Output = None, stage: Stage = None) -> None:
-    """What the archive holds of a dataset: per group, level and tier its files, rows and bytes."""
-    from tesseract.cli.output import choose, write_rows
-    from tesseract.query.catalog import group_key, group_name
-    from tesseract.storage.keys import level_partition, partition_name
-
-    form = choose(form, output)
-    store = open_store(stage)
-    config = store.dataset(dataset)
-    partitions = [("raw", "raw"), *((level.name, level_partition(level)) for level in config.levels)]
-    rows: list[dict[str, object]] = []
-    for level, partition in partitions:
-        keys = store.catalog.partitions(config, partition) if group is None else [partition_name(config, group_key(config, group))]
-        for key in keys:
-            manifest = store.catalog.manifest(dataset, partition, key)
-            for tier in config.ladder:
-                own = [segment for segment in manifest.segments if segment.tier == tier]
-                if own:
-                    counts = {"files": len(own), "rows": sum(s.rows for s in own), "bytes": sum(s.bytes for s in own)}
-                    rows.append({"level": level, "group": group_name(key), "tier": tier, **counts, "version": manifest.version})
-    write_rows(rows, form, output)
 
 
 def _span(store: Store, dataset: str, start: str | None, end: str | None) -> tuple[str, str]:

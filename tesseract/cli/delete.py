@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tesseract.cli.common import Format, Stage, note, open_store, say, spinner, thousands
+from tesseract.cli.common import Format, Stage, counted, note, open_store, say, spinner, thousands
 from tesseract.utils.time_utils import iso_day, utc_now
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ def delete(
         return _erase(store, dataset, group, start, end)
     with spinner() as progress:
         result = store.delete(dataset, group, start, end, progress)
-    say(f"deleted {thousands(result['deleted'])} rows")
+    say(f"deleted {counted(result['deleted'], 'row')}")
     if result["arrived"]:
-        note(f"{thousands(result['arrived'])} rows were written meanwhile, as fast as they were deleted: they are there")
+        note(f"written meanwhile, as fast as they were deleted, and still there: {counted(result['arrived'], 'row')}")
     return 0
 
 
@@ -101,7 +101,7 @@ def erased(
         for place, own, _ in found(store.backend.objects, match, dataset):
             left.append(proof.Left("records in quarantine", len(own), place.key))
     if left or form != "table":
-        write_rows([one._asdict() for one in left], form, None)
+        write_rows([one._asdict() for one in left], form, None, proof.Left._fields)
     if left:
         note("what is still there is listed; `tesseract delete … --erase` removes it, or says what it waits for")
         return 1
@@ -118,7 +118,7 @@ def _sure(store: Store, dataset: str, group: str, start: str | None, end: str | 
     verb = "Erase, for good," if erase else "Delete"
     if not rows and not erase:
         return True
-    return typer.confirm(f"{verb} {thousands(rows)} rows of dataset {dataset}, group {group}, {span}?", err=True)
+    return typer.confirm(f"{verb} {counted(rows, 'row')} of dataset {dataset}, group {group}, {span}?", err=True)
 
 
 def _preview(store: Store, dataset: str, group: str, start: str | None, end: str | None) -> int:

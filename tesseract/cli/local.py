@@ -36,7 +36,7 @@ def status(stage: Stage = None) -> None:
     _check(stage)
     stack = local.status()
     if stack is None:
-        raise NotFoundError("no local stack is running", hint="start one with `tesseract local up`")
+        raise NotFoundError(local.absence(), hint="start one with `tesseract local up`")
     for name, value in stack.environment().items():
         say(f"export {name}={value}")
 

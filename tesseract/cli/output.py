@@ -6,8 +6,10 @@ Decimals and integers have all their digits in every format, JSON too.
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -29,7 +31,10 @@ Row = dict[str, Any]
 
 
 def choose(form: str | None, path: str | None) -> str:
-    """The format to write. Raises InputError where it is none, or needs a file."""
+    """The format to write. Raises InputError where it is none, or needs a file, or where there can be no file of that name.
+
+    A command asks this first: work of minutes must not end in a file that cannot be written.
+    """
     if form is None:
         suffix = Path(path).suffix.lstrip(".") if path else "table"
         form = {"jsonl": "ndjson", "": "csv"}.get(suffix, suffix)
@@ -37,7 +42,17 @@ def choose(form: str | None, path: str | None) -> str:
         raise InputError(f"{form!r} is not a format", hint=f"one of {', '.join(FORMATS)}")
     if form == "parquet" and not path:
         raise InputError("parquet is written to a file", hint="name it: -o rows.parquet")
+    if path:
+        _check(Path(path))
     return form
+
+
+def _check(path: Path) -> None:
+    number = errno.EISDIR if path.is_dir() else 0 if path.parent.is_dir() else errno.ENOENT
+    if not number and not os.access(path if path.exists() else path.parent, os.W_OK):
+        number = errno.EACCES
+    if number:
+        raise InputError(f"{path} cannot be written: {os.strerror(number)}")
 
 
 def write_table(table: pa.Table, form: str, path: str | None) -> None:
@@ -52,9 +67,10 @@ def write_table(table: pa.Table, form: str, path: str | None) -> None:
     _write(table.column_names, rows, table.num_rows, form, path)
 
 
-def write_rows(rows: Sequence[Row], form: str, path: str | None) -> None:
-    """Rows as dicts, in a format; columns in the order in which they first appear. Loads pyarrow for parquet alone."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
+def write_rows(rows: Sequence[Row], form: str, path: str | None, columns: Sequence[str] = ()) -> None:
+    """Rows as dicts, in a format; `columns` first, which a csv of no rows has, too, then others in the order in which they first
+    appear. Loads pyarrow for parquet alone."""
+    names = list(dict.fromkeys((*columns, *(name for row in rows for name in row))))
     if form == "parquet":
         import pyarrow as pa
 

@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from tesseract.cli.common import note
-
-EVERY = 30.0  # seconds between two lines where no terminal is
+from tesseract.cli.common import EVERY, note
 
 
 class State(NamedTuple):

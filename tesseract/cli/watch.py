@@ -39,7 +39,7 @@ class Facts(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """What is watched, and how: `fields` empty means all. `trouble` is why the facts are old."""
+    """What is watched, and how: `fields` has keys, empty means all. `trouble` is why the facts are old."""
 
     dataset: Dataset
     level: Level
@@ -152,7 +152,7 @@ def screen(subject: Subject, found: Sequence[Facts], now: datetime) -> Renderabl
         readings.add_row(*map(Text, (one.group, *_reading(subject, one.latest, now), _state(subject, one))))
         for name in _names(subject, one):
             latest, period = _value(subject, one.latest, name), _stats(subject, one.period, name)
-            numbers.add_row(*map(Text, (one.group, name, latest, *period)))
+            numbers.add_row(*map(Text, (one.group, subject.dataset.label(name), latest, *period)))
         numbers.add_section()
     for column in numbers.columns[2:]:
         column.justify = "right"
@@ -161,11 +161,12 @@ def screen(subject: Subject, found: Sequence[Facts], now: datetime) -> Renderabl
 
 def line(subject: Subject, one: Facts) -> str:
     """The same of one group in one line, without what only the clock changes."""
+    label = subject.dataset.label
     parts: list[str] = []
     if one.latest is not None:
         parts.append(f"latest {_valid_time(one.latest)}")
         hidden = _hidden_latest(subject, one.latest)
-        parts += [hidden] if hidden else [f"{name}={_value(subject, one.latest, name)}" for name in _names(subject, one)]
+        parts += [hidden] if hidden else [f"{label(name)}={_value(subject, one.latest, name)}" for name in _names(subject, one)]
     hidden = _hidden(subject, one.period)
     parts.append(f"| {subject.level.name} {one.period['sk']}" if one.period is not None else f"| {subject.level.name}")
     if hidden:
@@ -173,7 +174,7 @@ def line(subject: Subject, one: Facts) -> str:
     else:
         for name in _names(subject, one):
             stats = zip(STATS, _stats(subject, one.period, name), strict=True)
-            parts.append(" ".join(f"{name}.{stat}={value}" for stat, value in stats if value))
+            parts.append(" ".join(f"{label(name)}.{stat}={value}" for stat, value in stats if value))
     return " ".join(part for part in parts if part)
 
 
@@ -232,7 +233,7 @@ def _hidden(subject: Subject, period: Item | None) -> str:
 
 
 def _names(subject: Subject, one: Facts) -> list[str]:
-    """The fields to show: those asked for, else the declared ones and what the items have besides."""
+    """The keys of the fields to show: those asked for, else the declared ones and what the items have besides."""
     if subject.fields:
         return list(subject.fields)
     names = dict.fromkeys(subject.dataset.fields)
@@ -262,6 +263,6 @@ def _fields(dataset: Dataset, text: str | None) -> tuple[str, ...]:
 
     names = tuple(name.strip() for name in (text or "").split(",") if name.strip())
     for name in names:
-        if dataset.unknown_fields != "keep" and name not in dataset.fields:
-            raise InputError(f"dataset {dataset.name} has no field {name!r}", hint=nearest(name, list(dataset.fields)))
-    return names
+        if dataset.unknown_fields != "keep" and name not in dataset.keys:
+            raise InputError(f"dataset {dataset.name} has no field {name!r}", hint=nearest(name, list(dataset.names)))
+    return tuple(dataset.keys.get(name, name) for name in names)

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from tesseract.config import tiers
 from tesseract.config.dataset import Dataset, Level
+from tesseract.config.retention import rows_kept_from
 from tesseract.config.tiers import UNITS
 from tesseract.model import Manifest
 from tesseract.processing.marking import mark
@@ -44,9 +45,10 @@ Times = Callable[[Span], Iterable[int]]  # the valid times (µs) of a group's re
 
 @dataclass
 class Marks:
-    """What a rebuild has marked: level → the keys of its items, in order."""
+    """What a rebuild has marked: level → the keys of its items, in order. Periods before `first` (µs) keep their numbers."""
 
     keys: dict[str, list[Key]] = field(default_factory=dict)
+    first: int = FIRST
 
     def ended(self, now: datetime) -> list[Key]:
         """Those whose period is over: the others may be written to before each window, and are computed when they are not."""
@@ -96,11 +98,12 @@ def run(
     clock: Callable[[], datetime],
     say: Say = lambda _: None,
 ) -> Marks:
-    """Mark the periods of `levels` (of those that have items) that overlap `span`.
+    """Mark the periods of `levels` (of those that have items) that overlap `span`, and whose raw rows retention has left alone.
 
     `clock` must not be behind the stage's by more than a few seconds: what was written after it would be missing from the repair.
     """
-    done = Marks({level.name: [] for level in levels})
+    done = Marks({level.name: [] for level in levels}, rows_kept_from(dataset, RAW, catalog.progress().snapshot_through))
+    span = Span(max(span.start, done.first), max(span.end, done.first))
     with ThreadPoolExecutor(PARALLEL) as pool:
         for piece in pieces(span, catalog.manifest_of(dataset, RAW, group)):
             kept = {level.name: set(stored(backend, catalog, dataset, group, level, piece)) for level in levels}

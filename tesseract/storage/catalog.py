@@ -15,7 +15,7 @@ import msgspec
 from tesseract.config.dataset import Dataset
 from tesseract.errors import ConditionFailed, DamagedError, RetryError
 from tesseract.model import Item, Manifest, Window, of_group, window_id
-from tesseract.storage import keys
+from tesseract.storage import copies, keys
 from tesseract.storage.base import Absent, Before, Is
 from tesseract.storage.configurations import Configurations
 from tesseract.utils.time_utils import to_micros
@@ -28,10 +28,19 @@ class Progress(msgspec.Struct, frozen=True):
     """How far the archive has come, µs since 1970; 0 where nothing is known.
 
     `archived_through`: every write before it is in committed segments. `snapshot_through`: the same for aggregate levels.
+    `marks_since`: day marks that were put before it may have been lost.
     """
 
     archived_through: int = 0
     snapshot_through: int = 0
+    marks_since: int = 0
+
+    def to_readers(self) -> Progress:
+        """What counts for who goes by day marks: until they are whole again, nothing is known to be in the archive."""
+        archived, snapshot = (
+            through if through >= self.marks_since else 0 for through in (self.archived_through, self.snapshot_through)
+        )
+        return Progress(archived, snapshot)
 
 
 class Outage(msgspec.Struct, frozen=True):
@@ -75,6 +84,13 @@ class Catalog(Configurations):
         """The versions of a partition's manifest that are kept, newest first. Raises DamagedError at one that does not decode."""
         return map(self._decode, self.table.query(keys.manifest_pk(dataset, level, group), "v", "w", reverse=True))
 
+    def restore(self, manifest: Manifest) -> bool:
+        """Put a version of a manifest that the table has lost, as it was; False where it has that version."""
+        with suppress(ConditionFailed):  # a run that was cut short has put it, or a commit is of that number: it stays
+            self.table.put(self._encode(manifest), Absent())
+            return True
+        return False
+
     def forget(self, manifest: Manifest) -> None:
         """Remove one version of a manifest, for good; what it has in the bucket is left."""
         self.table.delete((keys.manifest_pk(manifest.dataset, manifest.level, manifest.group), keys.version_sk(manifest.version)))
@@ -90,7 +106,12 @@ class Catalog(Configurations):
             old = self.manifest(dataset, level, group)
             new = change(old)
             if new is None:
+                copies.keep(self.objects, old)  # what is there already may be the work of an attempt that died before its copy
                 return None
+            if not old.version and copies.exist(self.objects, dataset, level, group):
+                if self.manifest(dataset, level, group).version:
+                    continue  # two first commits at once: the other's came between our read and the look at the bucket
+                raise copies.lost(dataset, level, group)
             for name in _unlisted(old, new):  # before the commit, so that no group has rows unlisted
                 self.table.put({"pk": keys.partitions_pk(dataset, level), "sk": name})
             new = msgspec.structs.replace(new, version=old.version + 1, committed_at=to_micros(now))
@@ -99,8 +120,7 @@ class Catalog(Configurations):
                 self.table.put(self._encode(new), Absent())
             except ConditionFailed:
                 continue
-            # what a lost catalog is rebuilt from: a copy of what is committed, no more. After a crash in between, gc writes it
-            self.objects.put(keys.manifest_object(dataset, level, group, new.version), msgspec.json.encode(new))
+            copies.keep(self.objects, new)
             return new
         raise RetryError("the manifest changed under every attempt", operation="commit", key=f"{dataset} {level} {group}")
 
@@ -197,10 +217,10 @@ class Catalog(Configurations):
         """How far archive and snapshots have come."""
         pk = keys.PROGRESS_PK
         items = {item["sk"]: int(item["through"]) for item in self.table.query(pk)}
-        return Progress(items.get("archived", 0), items.get("snapshot", 0))
+        return Progress(items.get("archived", 0), items.get("snapshot", 0), items.get("marks", 0))
 
     def advance(self, what: str, through: int) -> None:
-        """Move `archived` or `snapshot` forward; a smaller value than the stored one changes nothing."""
+        """Move `archived`, `snapshot` or `marks` forward; a smaller value than the stored one changes nothing."""
         try:
             # workers close windows in any order: progress only ever moves forward
             self.table.put({"pk": keys.PROGRESS_PK, "sk": what, "through": through}, Before("through", through))

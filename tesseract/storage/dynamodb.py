@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
 from tesseract.errors import BackendError, ConditionFailed, InputError, NotFoundError, RetryError, TesseractError, Throttled
 from tesseract.model import Item
@@ -25,6 +25,8 @@ READ_BATCH = 100
 PATIENCE = 60.0  # seconds of throttling that a call without a deadline sits out
 
 _MISSING = {"ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "404"}
+_TROUBLE = {"InternalError", "InternalFailure", "RequestTimeout", "500", "502", "503", "504"}  # of the other services; over soon
+_BROKEN = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 
 
 def translate(error: Exception, operation: str, key: str) -> TesseractError:
@@ -34,6 +36,8 @@ def translate(error: Exception, operation: str, key: str) -> TesseractError:
     if isinstance(error, ClientError):
         said = error.response.get("Error", {})
         return _by_code(said.get("Code", ""), said.get("Message", "") or said.get("Code", ""), operation, key)
+    if isinstance(error, _BROKEN):
+        return RetryError(f"the answer broke off: {error}", operation=operation, key=key)
     hint = "check credentials, region and endpoint"
     return BackendError(f"no answer from AWS: {error}", operation=operation, key=key, hint=hint)
 
@@ -43,6 +47,8 @@ def _by_code(code: str, message: str, operation: str, key: str) -> TesseractErro
         return ConditionFailed("somebody else wrote first", operation=operation, key=key)
     if code in THROTTLED:
         return Throttled(f"AWS throttles: {message}", operation=operation, key=key)
+    if code in _TROUBLE:
+        return RetryError(f"AWS has trouble: {message}", operation=operation, key=key)
     if code in CONFLICTS:
         return RetryError(f"a transaction is under way there: {message}", operation=operation, key=key)
     if code in _MISSING:

@@ -148,14 +148,24 @@ def config_pk(dataset: str) -> str:
     return f"config#{encode(dataset)}"
 
 
+CONFIG = "config/"
+_CONFIG = re.compile(r"config/(?!datasets\.json$)([^/]+?)(?:/v\d+)?\.json")  # datasets.json lists all of them
+
+
 def config_objects(dataset: str) -> str:
     """Where the bucket's copies of all versions of a dataset's configuration lie."""
-    return f"config/{encode(dataset)}/"
+    return f"{CONFIG}{encode(dataset)}/"
 
 
 def config_object(dataset: str, version: str = "") -> str:
     """The bucket's copy of a configuration: of the version with that sort key, else of the newest."""
-    return f"{config_objects(dataset)}{version}.json" if version else f"config/{encode(dataset)}.json"
+    return f"{config_objects(dataset)}{version}.json" if version else f"{CONFIG}{encode(dataset)}.json"
+
+
+def split_config_object(key: str) -> str | None:
+    """The dataset of an object with a version of a configuration; None where it is none."""
+    match = _CONFIG.fullmatch(key)
+    return None if match is None else unquote(match[1])
 
 
 def manifest_pk(dataset: str, level: str, group: str) -> str:
@@ -176,21 +186,24 @@ def is_shared(partition: str) -> bool:
     return partition.startswith("*")
 
 
+MANIFESTS = "catalog/manifests/"
+
+
 def manifest_objects(dataset: str) -> str:
     """Where the bucket has manifests of a dataset: the copy of every commit, and those that are too large for an item."""
-    return f"catalog/manifests/manifest#{encode(dataset)}#"
+    return f"{MANIFESTS}manifest#{encode(dataset)}#"
 
 
 def manifest_object(dataset: str, level: str, partition: str, version: int) -> str:
     """The bucket's copy of one version of a manifest, from which a lost catalog is rebuilt."""
-    return f"catalog/manifests/{manifest_pk(dataset, level, partition)}/{version_sk(version)}.json"
+    return f"{MANIFESTS}{manifest_pk(dataset, level, partition)}/{version_sk(version)}.json"
 
 
 def split_manifest_object(key: str) -> tuple[str, int, bool]:
     """(pk, version, whether it is the copy of a commit) of an object with a manifest in it."""
     folder, _, name = key.rpartition("/")
     version, dash, _ = name.removesuffix(".json").partition("-")
-    return folder.removeprefix("catalog/manifests/"), int(version[1:]), not dash
+    return folder.removeprefix(MANIFESTS), int(version[1:]), not dash
 
 
 def level_partition(level: Level) -> str:
@@ -230,9 +243,12 @@ def touched_object(window: str, export: str, file: str) -> str:
     return f"catalog/touched/{window}/{export}/{file}"
 
 
+PENDING = "catalog/pending/"
+
+
 def pending_object(window: str) -> str:
     """Where the snapshots of a window note the touched periods that had not ended by its end."""
-    return f"catalog/pending/{window}.json"
+    return f"{PENDING}{window}.json"
 
 
 MISMATCHES = "catalog/mismatches/"

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tesseract.storage.arrow_types import is_number, wider
 from tesseract.storage.columns import as_kind, kinds_of
-from tesseract.storage.newest import Order, key_column, newest
+from tesseract.storage.newest import Order, key_column, newest, rises
 from tesseract.storage.revisions import REF_TIME
 
 Key = tuple[int | str, ...]
@@ -116,7 +115,7 @@ class _Head:
     def _keep(self, table: pa.Table) -> None:
         self.table = table
         self._keys = [key_column(table[name], name).combine_chunks() for name in self._place]
-        self.last = self._key(len(table) - 1) if len(table) else ()
+        self._first, self.last = (self._key(0), self._key(len(table) - 1)) if len(table) else ((), ())
 
     def _key(self, row: int) -> Key:
         return tuple(column[row].as_py() for column in self._keys)
@@ -124,11 +123,12 @@ class _Head:
     def take(self, bound: Key | None) -> pa.Table | None:
         """The rows with keys below `bound` (None: all), which are then gone from here; None where there are none."""
         table = self.table
-        count = len(table) if bound is None else bisect_left(range(len(table)), bound, key=self._key)
-        if not count:
+        if not len(table) or (bound is not None and self._first >= bound):
             return None
+        count = len(table) if bound is None else bisect_left(range(len(table)), bound, key=self._key)
         self.table = table.slice(count)
         self._keys = [column.slice(count) for column in self._keys]
+        self._first = self._key(0) if count < len(table) else ()
         return table.slice(0, count)
 
 
@@ -149,23 +149,9 @@ def _joined(tables: Sequence[pa.Table], order: Order) -> pa.Table:
     """Sorted tables as one. They are only sorted anew where they overlap, or a key is there twice."""
     tails = sorted(tables, key=lambda table: tuple(_first(table, name) for name in order.key))
     table = pa.concat_tables(tails)
-    return table if _rises(table, order) else newest(tables, order)[0]
+    return table if rises(table, order) else newest(tables, order)[0]
 
 
 def _first(table: pa.Table, name: str) -> int | str:
     value: int | str = key_column(table[name].slice(0, 1), name)[0].as_py()
     return value
-
-
-def _rises(table: pa.Table, order: Order) -> bool:
-    """Whether each row's key is greater than that of the row before."""
-    count = len(table) - 1
-    if count < 1:
-        return True
-    rises: pa.Array | None = None
-    for name in reversed(order.key):
-        values = key_column(table[name], name).combine_chunks()
-        before, after = values.slice(0, count), values.slice(1)
-        less = pc.less(before, after)
-        rises = less if rises is None else pc.or_(less, pc.and_(pc.equal(before, after), rises))
-    return bool(pc.all(rises).as_py())

@@ -46,18 +46,34 @@ def newest(tables: Sequence[pa.Table], order: Order) -> tuple[pa.Table, pa.Chunk
     `tables` (at least one) come oldest window first: of rows that are equally new, the one of the later table is kept. A null
     write time is newer than any other, a null ref time older.
     """
-    table = pa.concat_tables(unify(tables))
+    parts = unify(tables)
+    table = pa.concat_tables([part for part in parts if len(part)] or parts[:1])
+    edge = pa.array([False], pa.bool_())
+    if rises(table, order):
+        return table.combine_chunks(), pa.chunked_array([pa.repeat(edge[0], len(table))])
     places = pa.table({name: _numbers(table[name], name) for name in (*order.key, *order.age)}).combine_chunks()
     indices = pc.sort_indices(places, sort_keys=[(name, "ascending") for name in places.column_names])  # stable
-    table, keys = table.take(indices).combine_chunks(), places.select(order.key).take(indices).combine_chunks()
+    keys = places.select(order.key).take(indices).combine_chunks()
     count = len(table)
-    if count < 2:
-        return table, pa.chunked_array([pa.array([False] * count, pa.bool_())])
     columns = [column.combine_chunks() for column in keys.columns]
     same = reduce(pc.and_, [pc.equal(column.slice(1), column.slice(0, count - 1)) for column in columns])
-    edge = pa.array([False], pa.bool_())
     last = pc.invert(pa.chunked_array([same, edge], pa.bool_()))
-    return table.filter(last), pa.chunked_array([edge, same], pa.bool_()).filter(last)
+    kept = table.take(indices.filter(last.combine_chunks())).combine_chunks()
+    return kept, pa.chunked_array([edge, same], pa.bool_()).filter(last)
+
+
+def rises(table: pa.Table, order: Order) -> bool:
+    """Whether each row's key is greater than that of the row before."""
+    count = len(table) - 1
+    if count < 1:
+        return True
+    found: pa.Array | None = None
+    for name in reversed(order.key):
+        values = key_column(table[name], name).combine_chunks()
+        before, after = values.slice(0, count), values.slice(1)
+        less = pc.less(before, after)
+        found = less if found is None else pc.or_(less, pc.and_(pc.equal(before, after), found))
+    return bool(pc.all(found).as_py())
 
 
 def _numbers(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -12,6 +13,8 @@ from tesseract.storage.base import ObjectInfo
 from tesseract.storage.dynamodb import translate
 
 CHUNK = 1 << 20
+ATTEMPTS = 3  # to read a body to its end: botocore tries a request again, but not what breaks off later
+T = TypeVar("T")
 
 
 class S3Objects:
@@ -27,11 +30,10 @@ class S3Objects:
         arguments: dict[str, Any] = {}
         if start or length is not None:
             arguments["Range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
-        answer = self._call("get_object", key, **arguments)
-        return cast(bytes, answer["Body"].read())
+        return self._whole(key, lambda: cast(bytes, self._call("get_object", key, **arguments)["Body"].read()))
 
     def open(self, key: str) -> BinaryIO:
-        return cast(BinaryIO, self._call("get_object", key)["Body"])
+        return cast(BinaryIO, _Stream(self._call("get_object", key)["Body"], self.uri(key)))
 
     def put(self, key: str, body: bytes) -> None:
         self._call("put_object", key, Body=body)
@@ -41,13 +43,13 @@ class S3Objects:
             self._call("put_object", key, Body=file)
 
     def download(self, key: str, path: Path) -> None:
-        body = self._call("get_object", key)["Body"]
-        try:
+        def read() -> None:
+            body = self._call("get_object", key)["Body"]
             with path.open("wb") as file:
                 for chunk in iter(lambda: body.read(CHUNK), b""):
                     file.write(chunk)
-        except BotoCoreError as error:  # the connection ended in between: the rest of the object is missing
-            raise translate(error, "get_object", f"s3://{self.bucket}/{key}") from error
+
+        self._whole(key, read)
 
     def uri(self, key: str) -> str:
         return f"s3://{self.bucket}/{key}"
@@ -68,8 +70,43 @@ class S3Objects:
     def delete(self, key: str) -> None:
         self._call("delete_object", key)
 
+    def _whole(self, key: str, read: Callable[[], T]) -> T:
+        """What `read` gives, called again where the connection ends within the body."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return read()
+            except BotoCoreError as error:
+                if attempt == ATTEMPTS:
+                    raise translate(error, "get_object", self.uri(key)) from error
+        raise AssertionError("unreachable")
+
     def _call(self, operation: str, key: str, **arguments: Any) -> Any:
         try:
             return getattr(self.client, operation)(Bucket=self.bucket, Key=key, **arguments)
         except (ClientError, BotoCoreError) as error:
             raise translate(error, operation, f"s3://{self.bucket}/{key}") from error
+
+
+class _Stream(io.RawIOBase):
+    """The body of an answer, whose errors are ours. (botocore's own gives away what is beneath it when it is entered.)"""
+
+    def __init__(self, body: Any, uri: str) -> None:
+        self._body, self._uri = body, uri
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            return cast(bytes, self._body.read(None if size < 0 else size))
+        except BotoCoreError as error:
+            raise translate(error, "get_object", self._uri) from error
+
+    def readinto(self, buffer: Any, /) -> int:
+        found = self.read(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
+    def close(self) -> None:
+        self._body.close()
+        super().close()

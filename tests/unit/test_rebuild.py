@@ -148,9 +148,9 @@ def test_marks_are_counted_and_the_next_window_computes_them(world, capsys):
     code, out, _ = ask(capsys, "rebuild", "weather", "A", "--start", "2024-02-29T09:40:00Z", "--end", "2024-03-01T08:10:00Z")
     assert code == 0
     assert out.splitlines() == [
-        "marked of group A: 24 hourly, 2 daily",
-        "1 of them are not over yet: they follow with the first window in which they do not change",
-        "computed with the next export window; `tesseract archive export` makes one now",
+        "marked to be computed anew of group A: 24 hourly, 2 daily",
+        "one of them is not over yet: the first window in which it does not change computes it",
+        "the next export window computes them; `tesseract archive export` makes one now",
     ]
     hidden = world.backend.live.get(live_key("weather", "A", HOURLY, world.now - 3 * HOUR))
     assert not {"rows", "fields", "state"} & hidden.keys()
@@ -170,7 +170,7 @@ def test_a_level_that_was_added_later_appears_for_older_periods(world, capsys):
     world.pass_time(2 * HOUR)
     start, end = world.now - 99 * DAY, world.now
     assert world.store.read("weather", "A", start, end, level="15min").stats.recomputed == 40
-    assert ask(capsys, "rebuild", "weather", "A", "--level", "15min")[1].startswith("marked of group A: 40 15min\n")
+    assert ask(capsys, "rebuild", "weather", "A", "--level", "15min")[1].startswith("marked to be computed anew of group A: 40")
     world.pass_time(timedelta(minutes=1))
     assert close(world).repairs.repaired == 40
     world.pass_time(timedelta(minutes=1))
@@ -189,7 +189,7 @@ def test_a_level_of_data_that_lies_far_ahead_is_rebuilt_minutes_after_it_was_add
     world.dataset = apply(world.catalog, wanted, world.now).dataset
     world.pass_time(timedelta(minutes=3))
     start, end = world.now - 99 * DAY, world.now
-    assert ask(capsys, "rebuild", "weather", "A", "--level", "15min")[1].startswith("marked of group A: 10 15min\n")
+    assert ask(capsys, "rebuild", "weather", "A", "--level", "15min")[1].startswith("marked to be computed anew of group A: 10")
     world.pass_time(timedelta(minutes=1))
     assert close(world).repairs.repaired == 10
     world.put("A", world.now - 3 * DAY, {"i": 100})  # what comes after the repair is in it again
@@ -238,7 +238,7 @@ def test_a_latest_value_that_is_stale_or_wrong_is_computed_too(world, capsys):
         if wrong is not None:
             world.backend.live.put(wrong)
         out = ask(capsys, "rebuild", "weather", "A")[1]
-        assert out.splitlines()[0] == "marked of group A: 1 hourly, 1 daily, the latest value"
+        assert out.splitlines()[0] == "marked to be computed anew of group A: 1 hourly, 1 daily, the latest value"
         world.pass_time(timedelta(minutes=1))
         close(world)
         assert world.backend.live.get(key)["fields"] == {"i": 1}
@@ -261,7 +261,7 @@ def test_wait_exports_until_everything_is_computed(world, capsys, monkeypatch):
     monkeypatch.setattr("tesseract.remote.export_now", export_now)
     began = world.now
     code, out, err = ask(capsys, "rebuild", "weather", "A", "--wait")
-    assert (code, out.splitlines()[-1]) == (0, "computed: 51")
+    assert (code, out.splitlines()[-1]) == (0, "computed 51 of 51")
     assert "periods to be computed: 51" in err
     assert len(asked) == 1
     assert asked[0] >= began + timedelta(seconds=5)
@@ -307,12 +307,12 @@ def test_a_repair_that_is_cut_short_is_called_again_and_one_that_cannot_end_is_g
         (
             ["weather", "KJFK", "--level", "weekly"],
             1,
-            "level weekly of dataset weather is merged from finer ones when read",
+            "level weekly of dataset weather is merged from finer ones",
         ),
         (["weather", "KJFK", "--level", "minutely"], 1, "dataset weather has no level 'minutely' (levels: hourly, daily)"),
         (["weather", "KJFK", "--start", "2024-03-01", "--end", "2024-03-01"], 1, "end 2024-03-01 is not after start 2024-03-01"),
         (["weather", "KJFK", "--start", "yesterday"], 1, "start 'yesterday' is not a time"),
-        (["weather"], 2, "Missing argument 'GROUP'"),
+        ([], 1, "name a dataset, or give --all for all of them"),
     ],
 )
 def test_bad_input_is_one_line(world, capsys, arguments, code, says):
