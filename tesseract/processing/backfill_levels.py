@@ -73,9 +73,12 @@ class _Shared:
         self.most = 1  # records of a day
 
     def add(self, day: int, records: Records, levels: Sequence[Level]) -> None:
-        """Note records of a day; they are read again together with the others."""
-        self.starts[day] = {level.name: {at // LENGTHS[level.name] * LENGTHS[level.name] for at, _ in records} for level in levels}
-        self.most = max(self.most, len(records))
+        """Note records of a day, which may come in parts; they are read again together with the others."""
+        own = self.starts.setdefault(day, {level.name: set() for level in levels})
+        for level in levels:
+            own[level.name].update(at // LENGTHS[level.name] * LENGTHS[level.name] for at, _ in records)
+        self._counts[day] = self._counts.get(day, 0) + len(records)
+        self.most = max(self.most, self._counts[day])
 
 
 def _add(states: States, levels: Sequence[Level], records: Records) -> None:

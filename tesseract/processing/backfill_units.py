@@ -5,7 +5,7 @@
     3  segments written, their rows' write time ten minutes before C
     4  committed, unless `closed_through` has passed C (then again from 1)
     5  the latest values of groups whose newest row may be one of these, marked stale
-    6  level rows from the manifest of 4 or a later one, committed in the order that says so
+    6  level rows from the manifest of 4 or a later one, committed in the order that says so; weeks and months merged from them
     7  the raw table looked at again, live items marked again
 
 Readers of raw rows see the commit of 4 at once. Readers of a level take a cold day from its snapshot rows: the old ones until 6,
@@ -34,16 +34,19 @@ from pathlib import Path
 import pyarrow as pa
 
 from tesseract.config.dataset import Dataset, Level
-from tesseract.errors import RetryError
+from tesseract.config.retention import rows_kept_from
+from tesseract.errors import InputError, RetryError
 from tesseract.model import Manifest, Segment
 from tesseract.processing.backfill_commit import DAY, SKEW, backfilled, is_old, known, level_order
 from tesseract.processing.backfill_levels import level_rows
 from tesseract.processing.backfill_runs import LINE, Unit, current_rows, rows_of
 from tesseract.processing.backfill_segments import SegmentWriter, only_days
+from tesseract.processing.coarser import commit_merged
 from tesseract.processing.live_item import live_levels
 from tesseract.processing.marking import mark, mark_latest
 from tesseract.processing.segments import RAW, REVISIONS, Partition
 from tesseract.processing.snapshots import LENGTHS
+from tesseract.storage import copies
 from tesseract.storage.base import Backend, Key
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.keys import latest_key, level_partition, live_pk, raw_pk
@@ -94,13 +97,24 @@ class Units:
         self._pool.shutdown()
 
     def take(self, unit: Unit) -> Done:
-        """Carry out a unit. Raises RetryError where windows close faster than it can be written."""
+        """Carry out a unit. Raises RetryError where windows close faster than it can be written, InputError for what is too old."""
+        self._check_age(unit)
         for _ in range(ATTEMPTS):
             try:
                 return self._attempt(unit)
             except _Late:
                 continue
         raise RetryError("export windows close faster than a unit is written", operation="backfill", key=unit.partition)
+
+    def _check_age(self, unit: Unit) -> None:
+        """Raises InputError for records that retention has overtaken since they were read: their levels could not be computed."""
+        first = rows_kept_from(self._dataset, RAW, self._catalog.progress().snapshot_through)
+        oldest = min(chain.from_iterable(unit.days.values())) * DAY
+        if oldest < first:
+            raise InputError(
+                f"records of {iso_day(from_micros(oldest))} are past retention.raw by now, and none of their unit is written",
+                hint="run it again from the files: such records are then told as rejected",
+            )
 
     def _attempt(self, unit: Unit) -> Done:
         done, moment = Done(), to_micros(self._clock())
@@ -145,8 +159,10 @@ class Units:
         name, partition = self._dataset.name, Partition(self._dataset, level, unit.partition)
         commit = commit_id(unit, direct)
         days = set(chain.from_iterable(direct.values()))
-        before = known(self._catalog.manifest(name, level, unit.partition), commit, min(days) * DAY, (max(days) + 1) * DAY - 1)
+        manifest = self._catalog.manifest(name, level, unit.partition)
+        before = known(manifest, commit, min(days) * DAY, (max(days) + 1) * DAY - 1)
         if before is not None:
+            copies.keep(self._catalog.objects, manifest)  # whoever made it may have died before
             done.repeated = True
             return before
         writer = self._writer(partition, moment)
@@ -173,14 +189,16 @@ class Units:
         manifest = self._catalog.manifest(self._dataset.name, RAW, unit.partition)
         partitions = {level.name: Partition(self._dataset, level_partition(level), unit.partition) for level in levels}
         commit = f"{commit_id(unit, direct)}@{moment}"
-        if all(self._has(partition, commit) for partition in partitions.values()):
-            return
-        writers = {name: self._writer(partition, written) for name, partition in partitions.items()}
-        for part in level_rows(self._backend, self._dataset, unit, direct, manifest, moment, level_order(closed)):
-            for name, table in part.rows.items():
-                writers[name].add(table, part.period)
-        for name, writer in writers.items():
-            self._commit_rows(unit, partitions[name], writer.finish(), commit, written, done)
+        if not all(self._has(partition, commit) for partition in partitions.values()):
+            writers = {name: self._writer(partition, written) for name, partition in partitions.items()}
+            for part in level_rows(self._backend, self._dataset, unit, direct, manifest, moment, level_order(closed)):
+                for name, table in part.rows.items():
+                    writers[name].add(table, part.period)
+            for name, writer in writers.items():
+                self._commit_rows(unit, partitions[name], writer.finish(), commit, written, done)
+        starts = {group: [day * DAY for day in days] for group, days in direct.items()}
+        touched = {level.name: starts for level in levels}
+        commit_merged(self._backend, self._catalog, self._dataset.name, touched, written, self._clock())
 
     def _writer(self, partition: Partition, window_end: int) -> SegmentWriter:
         return SegmentWriter(self._backend.objects, partition, window_end, self._run_at, self._folder)

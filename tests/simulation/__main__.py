@@ -15,12 +15,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from tests.simulation import faults, mutations, patches  # noqa: F401
+from tests.simulation import archive_mutations, faults, mutations, patches  # noqa: F401
 from tests.simulation.runs import Outcome, run, shrunk
+from tests.simulation.themes import OF_ARCHIVE
 
 ROOT = Path(__file__).parents[2]
 JOURNAL = ROOT / ".simulate"
 PIECE = 500
+ARCHIVE_EVERY = 3  # seeds
 HELP = "SEEDS is a number of seeds, or a..b: seed a up to, but not including, seed b"
 
 
@@ -45,13 +47,16 @@ def main(arguments: list[str]) -> int:
 
 
 def _one_by_one(begin: int, end: int, mutation: str, theme: str) -> int:
+    seen: Counter[str] = Counter()
     with patches.simulated(), faults.applied(mutation):
         for seed in range(begin, end):
             outcome = run(seed, theme=theme)
+            seen.update(outcome.seen)
             if outcome.wrong:
                 print(report(seed, outcome, mutation, theme))
                 return 1
     print(f"seeds {begin}..{end}: nothing is wrong")
+    print(shown(seen))
     return 0
 
 
@@ -75,16 +80,23 @@ def report(seed: int, outcome: Outcome, mutation: str = "", theme: str = "", sec
     return "\n".join([*again.history, "", f"seed {seed}, {len(steps)} steps: {again.wrong}", f"again: {replay}"])
 
 
+def histories(seed: int) -> list[str]:
+    """The themes that a seed is run with: one of the streams, as the seed draws; every third seed one of the archive, too."""
+    return [""] if seed % ARCHIVE_EVERY else ["", OF_ARCHIVE[seed // ARCHIVE_EVERY % len(OF_ARCHIVE)]]
+
+
 def piece(begin: int, end: int) -> dict[str, Any]:
     """One piece, up to its first failure."""
     seen: Counter[str] = Counter()
     began = time.process_time()
     with patches.simulated():
         for seed in range(begin, end):
-            outcome = run(seed)
-            seen.update(outcome.seen)
-            if outcome.wrong:
-                return {"begin": begin, "end": end, "seed": seed, "wrong": outcome.wrong, "report": report(seed, outcome)}
+            for theme in histories(seed):
+                outcome = run(seed, theme=theme)
+                seen.update(outcome.seen)
+                if outcome.wrong:
+                    told = report(seed, outcome, theme=theme)
+                    return {"begin": begin, "end": end, "seed": seed, "wrong": outcome.wrong, "report": told}
     return {"begin": begin, "end": end, "seconds": round(time.process_time() - began, 1), "seen": seen}
 
 
@@ -116,8 +128,13 @@ def _pieces(begin: int, end: int, processes: int, journaled: bool) -> int:
     total: Counter[str] = sum((Counter(done[part]["seen"]) for part in wanted), Counter())
     seconds = sum(done[part]["seconds"] for part in wanted)
     print(f"seeds {begin}..{end}: nothing is wrong; {1000 * seconds / max(1, end - begin):.0f} ms of processor a seed")
-    print(", ".join(f"{name}: {number:,}" for name, number in sorted(total.items())))
+    print(shown(total))
     return 0
+
+
+def shown(seen: Counter[str]) -> str:
+    """How much happened, in one line."""
+    return ", ".join(f"{name}: {number:,}" for name, number in sorted(seen.items()))
 
 
 def fingerprint() -> str:

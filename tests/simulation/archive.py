@@ -52,6 +52,7 @@ class Archive(Basis):
 
     def archive(self) -> None:
         """Windows opened and closed, without faults."""
+        self.stage.exports.mend()
         for actor in [a for a in self.sim.actors if a.kind in ("export", "work")]:
             if not actor.dead:
                 actor.finish()

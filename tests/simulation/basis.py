@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
+
+from msgspec.structs import replace
 
 from tesseract.config.dataset import Dataset
 from tesseract.errors import DamagedError, TesseractError
 from tesseract.model import Record
+from tests.simulation.compare import Unreadable, answered
 from tests.simulation.scheduler import Actor, Crashed, Scheduler, Violation
 from tests.simulation.stage import Stage, dataset
-from tests.simulation.themes import ACTIONS, LADDERS, MINUTES, START, THEMES
+from tests.simulation.themes import ACTIONS, LADDERS, MINUTES, OF_STREAMS, START, THEMES
 
 
 class Basis:
@@ -20,13 +24,16 @@ class Basis:
     def __init__(self, seed: int, tracing: bool = False, theme_name: str = "", config: Dataset | None = None) -> None:
         r = random.Random(seed)
         self.sim = Scheduler(START, seed, tracing)
-        drawn = r.choice(list(THEMES))
+        drawn = r.choice(OF_STREAMS)
         self.theme = theme = THEMES[theme_name or drawn]
         levels = r.choice(LADDERS)
         fields = r.choice((("d", "w"), ("d",), ("f", "w"), ("d", "w")))
         shown = (fields[0],) if len(fields) > 1 and r.random() < 0.3 else ()
         revisions = r.choice(("last_write", "last_write", "last_write", "latest_ref", "all"))
         drawn_config = dataset(levels, fields, shown, revisions=revisions, buffer_ttl_hours=r.choice(theme.ttls))
+        if theme.archive:
+            kept = theme.revisions or drawn_config.revisions
+            drawn_config = replace(drawn_config, history=r.choice(("P1D", "P2D", "P7D")), revisions=kept)
         config = config or drawn_config
         self.stage = Stage(self.sim, config, seed)
         self.stage.poison = r.choice((0, 0, 0, 0, 0.1))
@@ -41,6 +48,13 @@ class Basis:
         self.sent: list[tuple[str, list[Record]]] = []
         self.down: set[tuple[str, int | None]] = set()  # (function, shard): not read any more; None is all shards
         self.writers = [self.stage.writer_process() for _ in range(2)]
+        self.actions = [*ACTIONS, *theme.archive]
+        self.erasures = 0  # how many have begun or ended
+        self.files: list[Any] = []  # that were backfilled
+        self.deleted: list[tuple[str, tuple[int, int], int]] = []  # group, range, and when all of it was deleted (µs)
+        if theme.archive:
+            self.weights += [r.choice((1, 2, 4)) * share for share in theme.archive.values()]
+            self.rare, self.stage.poison, self.stage.whole_seconds = [], 0, theme.whole_seconds
         names, keeps = ", ".join(level.name for level in config.levels), f"{config.revisions}; buffer {config.buffer_ttl_hours} h"
         self.sim.say(f"{names}; fields {', '.join(config.fields)}; shown {', '.join(shown) or 'all'}; {keeps}")
 
@@ -50,7 +64,10 @@ class Basis:
         seen = Counter(stage.checks.seen)
         seen["writes"] = len(stage.oracle.log)
         seen["invocations"] = sum(mapping.invocations for mapping in stage.mappings.values())
-        seen["windows"] = len(stage.catalog.windows())
+        windows = stage.catalog.windows()
+        seen["windows"] = len(windows)
+        seen["full windows"] = sum(window.kind == "full" for window in windows)
+        seen["exports asked for again"] = sum(window.attempt - 1 for window in windows)
         seen["histories"] = 1
         return seen
 
@@ -70,6 +87,16 @@ class Basis:
             actor.crash(r.choice(("crash before", "crash after")))
         else:
             actor.resume()
+
+    def answer(self, call: Callable[[], Any]) -> Any:
+        """The answer of a query. An erasure, and nothing else, may take the files of one that is under way."""
+        begun = self.erasures
+        try:
+            return answered(call)
+        except Unreadable:
+            if self.erasures != begun or any(actor.kind == "erase" for actor in self.sim.actors):
+                raise Crashed from None
+            raise
 
     def _park(self, actor: Actor, most: int) -> None:
         """Often, an actor stops somewhere on its way, and others go on."""

@@ -162,10 +162,10 @@ class Checks:
                 first = sum(entry.index < begun for entry in own)
                 got = result.get((group, time))
                 allowed = [oracle.visible(own[:end]).get(time) for end in range(first, len(own) + 1)]
-                if not any(self._same_record(got, entry) for entry in allowed):
+                if not any(self.same_record(got, entry) for entry in allowed):
                     self.fail("raw query", f"{group} {moment(time)} is {got}, allowed: {'; '.join(map(str, allowed))}")
 
-    def _same_record(self, got: dict[str, Any] | None, entry: Entry | None) -> bool:
+    def same_record(self, got: dict[str, Any] | None, entry: Entry | None) -> bool:
         if got is None or entry is None:
             return got is None and entry is None
         ref = got["ref_time"]
@@ -173,12 +173,15 @@ class Checks:
             None if entry.ref is None else to_micros(datetime.fromisoformat(entry.ref))
         ):
             return False
-        return all(same(got[name], entry.fields.get(name), "value") for name in self.stage.newest.fields)
+        return all(same(got[name], entry.fields.get(name), "value") for name in self.stage.newest.fields if name in got)
 
-    def level(self, level: str, groups: Iterable[str], result: Result, behind: set[int], exact: bool = False) -> None:
+    def level(
+        self, level: str, groups: Iterable[str], result: Result, behind: set[int], exact: bool = False, until: int = 2**63
+    ) -> None:
         """A level's query: each period is as it stood at some place of the stream since the query began.
 
         `behind` holds the writes (by index) that were durably in the live items when it began. With `exact`, as it stands now.
+        Periods that end after `until` (µs) are left out.
         """
         self.seen["level queries"] += 1
         oracle, length = self.stage.oracle, LENGTHS[level]
@@ -187,7 +190,7 @@ class Checks:
             starts = {entry.time // length * length for entry in oracle.by_group.get(group, ())} | {
                 at for g, at in result if g == group
             }
-            for start in sorted(starts):
+            for start in sorted(start for start in starts if start + length <= until):
                 entries = oracle.entries(group, start, start + length)
                 first = next((n for n, e in enumerate(entries) if e.index not in behind), len(entries))
                 states = oracle.states(entries, len(entries) if exact else first)
@@ -230,7 +233,7 @@ class Checks:
         at = None if got is None else to_micros(got["valid_time"])
         for time, allowed in found:
             if time == at:
-                if any(self._same_record(got, entry) for entry in allowed):
+                if any(self.same_record(got, entry) for entry in allowed):
                     return
                 break
             if None not in allowed:

@@ -17,7 +17,7 @@ from tesseract.processing.marking import mark
 from tesseract.storage.keys import live_key
 from tesseract.utils.time_utils import from_iso, from_micros, to_micros
 from tests.simulation.basis import Basis
-from tests.simulation.compare import answered, rows_of
+from tests.simulation.compare import rows_of
 from tests.simulation.oracle import DAY, LENGTHS, MICRO
 from tests.simulation.stage import NAME
 from tests.simulation.themes import LIMIT, MINUTE, NUMBERS, REFS
@@ -60,7 +60,8 @@ class Clients(Basis):
 
         def body() -> None:
             used = configs.use(NAME) if hasattr(configs, "use") else configs.get(NAME)
-            writer.write(used, enumerate(records), self.sim.clock() + 14 * MINUTE)
+            known = [replace(r, fields={n: v for n, v in r.fields.items() if n in used.fields}) for r in records]
+            writer.write(used, enumerate(known), self.sim.clock() + 14 * MINUTE)
 
         self.sim.spawn("write", body, LIMIT, self._ended)
 
@@ -136,16 +137,18 @@ class Clients(Basis):
             if error is None and version == newest.version and old == new:
                 judge(result, begun, done, False)
 
-        self.sim.spawn("query", ask, 5 * MINUTE, ended, name=f"query-{what}")
+        actor = self.sim.spawn("query", ask, 5 * MINUTE, ended, name=f"query-{what}")
+        if self.theme.archive:
+            self._park(actor, 12)
 
     def _asked(self, what: str, group: str) -> tuple[Callable[[], Any], Callable[..., None]]:
         stage, checks = self.stage, self.stage.checks
         if what == "latest":
-            body = lambda: answered(lambda: stage.reader.latest(NAME, group))
+            body = lambda: self.answer(lambda: stage.reader.latest(NAME, group))
             return body, lambda rows, begun, done, exact: checks.latest(group, rows[0] if rows else None, done["latest"], exact)
         column = "valid_time" if what == "raw" else "period_start"
         groups = [group] if group else list(stage.oracle.by_group)
-        body = lambda: rows_of(answered(lambda: stage.reader.query(NAME, group or None, level=what)), column)
+        body = lambda: rows_of(self.answer(lambda: stage.reader.query(NAME, group or None, level=what)), column)
         if what == "raw":
             return body, lambda result, begun, done, exact: checks.raw(groups, result, begun)
         return body, lambda result, begun, done, exact: checks.level(what, groups, result, done["aggregates"], exact)

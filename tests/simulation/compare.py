@@ -11,6 +11,12 @@ from tesseract.errors import NotFoundError
 from tesseract.processing.aggregator import decode_state
 from tesseract.utils.time_utils import to_micros
 from tests.simulation.oracle import Numbers, Row, average, deviation
+from tests.simulation.scheduler import Violation
+
+
+class Unreadable(Violation):
+    """A query has found that an object is gone."""
+
 
 Result = dict[tuple[str, int], dict[str, Any]]  # (group, time in µs) → row
 
@@ -19,7 +25,9 @@ def answered(call: Callable[[], Any]) -> Any:
     """What a query answers; nothing where the group is not known."""
     try:
         return call()
-    except NotFoundError:
+    except NotFoundError as error:
+        if error.operation:  # an object that a manifest named
+            raise Unreadable(f"reader: {error}: {error.key}") from error
         return None
 
 

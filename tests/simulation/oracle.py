@@ -84,6 +84,12 @@ class Oracle:
         self.log.append(entry)
         self.by_group.setdefault(entry.group, []).append(entry)
 
+    def insert(self, entry: Entry) -> None:
+        """Add what lies between writes: it is older than those that are written after its `at`."""
+        self.log.append(entry)
+        own = self.by_group.setdefault(entry.group, [])
+        own.insert(next((place for place, other in enumerate(own) if other.at > entry.at), len(own)), entry)
+
     def entries(self, group: str, start: int, end: int) -> list[Entry]:
         """The writes with valid times in [start, end), in table order."""
         return [entry for entry in self.by_group.get(group, ()) if start <= entry.time < end]
@@ -93,7 +99,7 @@ class Oracle:
         found: dict[int, Entry] = {}
         for entry in entries:
             old = found.get(entry.time)
-            if old is None or not self.by_ref_time or (entry.ref or "", entry.index) > (old.ref or "", old.index):
+            if old is None or not self.by_ref_time or (entry.ref or "") >= (old.ref or ""):
                 found[entry.time] = entry
         return found
 

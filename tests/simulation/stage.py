@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,22 +13,25 @@ from tesseract.config.cache import Configs
 from tesseract.config.dataset import STATS, Dataset, Field, Level
 from tesseract.config.manager import apply
 from tesseract.ingestion.writer import Writer
-from tesseract.processing import archiver, closing, collector, compactor, exporter, stream
+from tesseract.processing import archiver, closing, collector, compactor, exporter, gc, stream
 from tesseract.processing.aggregates import AggregateProcessor
 from tesseract.processing.latest import LatestProcessor
 from tesseract.processing.windows import Settings
 from tesseract.storage.base import Backend
 from tesseract.storage.catalog import Catalog
-from tesseract.storage.exports import Export
 from tesseract.storage.keys import OUTAGE_PK, is_history, split_raw_key
-from tesseract.storage.memory import MemoryObjects, MemoryTable
+from tesseract.storage.memory import MemoryTable
 from tesseract.store import Store
 from tesseract.utils.time_utils import to_micros
+from tests.simulation import patches
+from tests.simulation.archive_checks import ArchiveChecks
 from tests.simulation.checks import Checks
+from tests.simulation.exports import SlowExports
 from tests.simulation.oracle import Entry, Oracle
 from tests.simulation.scheduler import Scheduler, TapObjects, TapTable
-from tests.support.archive_world import MemoryExports, MemoryQueue
+from tests.support.archive_world import MemoryQueue
 from tests.support.driver import OURS, Mapping, StreamedTable
+from tests.support.keeping_world import ClockedObjects
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 NAME = "weather"
@@ -50,6 +54,8 @@ class RawTable(StreamedTable):
     def _record(self, name: str, key: Any, old: Any, new: Any, identity: Any = None) -> None:
         sim = self.stage.sim
         sim.now += timedelta(milliseconds=1)
+        if self.stage.whole_seconds and sim.now.microsecond:  # where windows end
+            sim.now += timedelta(microseconds=1_000_000 - sim.now.microsecond)
         super()._record(name, key, old, new, identity)
         record = self.shards[self.shard_of(key[0])][-1]
         record["dynamodb"]["ApproximateCreationDateTime"] -= sim.r.choice((0, 0, 1))
@@ -73,7 +79,7 @@ class LiveTable(MemoryTable):
 
 
 class CatalogTable(MemoryTable):
-    """The catalog: the checks are told of every outage that is declared."""
+    """The catalog: the checks are told of every outage that is declared, and of every version of a manifest."""
 
     def __init__(self, stage: Stage) -> None:
         super().__init__("catalog")
@@ -84,26 +90,30 @@ class CatalogTable(MemoryTable):
         if item["pk"] == item["sk"] == OUTAGE_PK:
             self.stage.sim.say("OUTAGE", item["start"], "to", item["end"])
             self.stage.checks.declared(int(item["start"]), int(item["end"]))
+        self.stage.archive_checks.put(item)
 
 
-class SlowExports(MemoryExports):
-    """Exports that take a while."""
+class Bucket(ClockedObjects):
+    """The bucket: the checks are told of every object that is removed."""
 
-    def __init__(self, backend: Backend, sim: Scheduler) -> None:
-        super().__init__(backend, START, 2)
-        self.sim = sim
-        self.ready: dict[str, datetime] = {}
-        self.slow = True
+    def __init__(self, stage: Stage) -> None:
+        super().__init__(lambda: stage.sim.now)
+        self.stage = stage
 
-    def request(self, prefix: str, start: datetime, end: datetime, token: str) -> str:
-        new = token not in self.tokens
-        arn = super().request(prefix, start, end, token)
-        if new:
-            self.ready[arn] = self.sim.now + timedelta(minutes=self.sim.r.choice((0, 0, 4, 40)))
-        return arn
+    def delete(self, key: str) -> None:
+        super().delete(key)
+        self.stage.archive_checks.removed(key)
 
-    def describe(self, arn: str) -> Export:
-        return self.status[arn] if self.sim.now >= self.ready[arn] or not self.slow else Export("IN_PROGRESS")
+
+@dataclass
+class Queue(MemoryQueue):
+    """The queue of tasks, which remembers all that were ever sent."""
+
+    sent: list[str] = field(default_factory=list)
+
+    def send(self, bodies: Any) -> None:
+        super().send(bodies)
+        self.sent += bodies
 
 
 class Stage:
@@ -113,17 +123,19 @@ class Stage:
         self.sim, self.seed = sim, seed
         self.oracle = Oracle(dataset.by_ref_time)
         self.checks = Checks(self)
+        self.archive_checks = ArchiveChecks(self, lambda body: patches.table_of(body).to_pylist())
         self.raw, self.live = RawTable(self), LiveTable(self)
-        self.store = Backend(self.raw, self.live, CatalogTable(self), MemoryObjects())
+        self.store = Backend(self.raw, self.live, CatalogTable(self), Bucket(self))
         self.tapped = Backend(
             *(TapTable(t, sim) for t in (self.raw, self.live, self.store.catalog)), TapObjects(self.store.objects, sim)
         )
         self.catalog = Catalog(self.store.catalog, self.store.objects)  # of nobody: for looking
         self.shared = Catalog(self.tapped.catalog, self.tapped.objects)
         self.poison = 0.0
+        self.whole_seconds = False  # whether all writes happen at whole seconds
         self.writes: dict[str, list[Entry]] = {}  # by sequence number
-        self.newest = apply(self.catalog, dataset, START - timedelta(days=1)).dataset
-        self.exports, self.queue = SlowExports(self.store, sim), MemoryQueue()
+        self.newest = apply(self.catalog, dataset, START).dataset
+        self.exports, self.queue = SlowExports(self.store, sim, START), Queue()
         self.mappings = {
             name: Mapping(self.raw, self.stream_process(name), batch_size=size, filter=OURS)
             for name, size in (("aggregates", 6), ("latest", 4))
@@ -181,7 +193,7 @@ class Stage:
         """The timers that open windows and collect what is exported."""
         clock = self.sim.clock
         exporter.run(self.shared, self.exports, self.tapped.live, SETTINGS, clock(), force)
-        collector.collect_all(self.shared, self.tapped.objects, self.exports, self.queue, clock())
+        self.collect()
 
     def work(self, body: str) -> None:
         """A worker's task."""
@@ -192,9 +204,17 @@ class Stage:
         """The timer that snapshots, repairs, and ends outages."""
         closing.run(self.tapped, self.shared, self.sim.clock())
 
-    def compact(self) -> None:
-        """The timer that merges segments."""
-        compactor.compact(self.shared, self.tapped.objects, [self.newest], self.sim.clock(), whole=True)
+    def collect(self) -> None:
+        """The timer that looks for exports that are complete."""
+        collector.collect_all(self.shared, self.tapped.objects, self.exports, self.queue, self.sim.clock())
+
+    def compact(self, whole: bool = True) -> None:
+        """The timer that merges segments, or somebody who wants one segment a period."""
+        compactor.compact(self.shared, self.tapped.objects, [self.newest], self.sim.clock(), whole=whole)
+
+    def gc(self) -> None:
+        """The timer that removes what nobody needs any more."""
+        gc.collect(self.shared, self.tapped.objects, [self.newest], self.sim.clock())
 
     def through(self) -> int:
         return self.catalog.progress().archived_through

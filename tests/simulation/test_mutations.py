@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from tests.simulation import mutations  # noqa: F401 - it registers them
+from tests.simulation import archive_mutations, mutations  # noqa: F401 - they register them
 from tests.simulation.faults import MUTATIONS
 from tests.simulation.test_simulation import simulate
 
@@ -22,7 +22,7 @@ def seeds() -> dict[str, int | None]:
 
 
 def test_there_are_enough() -> None:
-    assert len(MUTATIONS) >= 12
+    assert len(MUTATIONS) >= 35
 
 
 @pytest.mark.parametrize("name", MUTATIONS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 
@@ -67,6 +67,9 @@ class Theme:
     again: float = 0.3  # how many writes are repetitions
     latest: float = 0.3  # how many invocations are of the latest values
     rare: str = ""
+    whole_seconds: bool = False  # of all writes
+    revisions: str = ""  # "" is any
+    archive: dict[str, float] = field(default_factory=dict)  # what happens in it to the archive beside its round
 
 
 THEMES = {
@@ -86,3 +89,68 @@ THEMES = {
     "config": Theme({"config": 6}),
     "outage": Theme({"rare_stream": 3, "advance": 1.5}, rare="outage"),
 }
+CALM = {"invoke": 0.4, "time_out": 0, "rare_stream": 0, "stall": 0.7, "rebuild": 0.3}
+OLD_DAYS = ((0, -1, -2), (-1, -2, -40), (0, -400), (-35, -36, -400))
+THEMES |= {
+    "windows": Theme(
+        CALM | {"timer": 5, "expire": 0.5},
+        (PACES[1], LONG),
+        ((0, -1, -4), (0, 0, -1)),
+        archive={"trouble": 0.6, "late_task": 1, "collect": 1, "merge": 0.3, "past": 0.3},
+    ),
+    "boundaries": Theme(
+        CALM | {"timer": 4},
+        ((5 * MINUTE,), (5 * MINUTE, 20 * MINUTE)),
+        ((0, -1), (-2, -40)),
+        whole_seconds=True,
+        archive={"trouble": 0.2, "late_task": 0.5, "merge": 0.3},
+    ),
+    "readers": Theme(
+        CALM | {"timer": 2, "stall": 2},
+        ((20 * MINUTE, HOUR), (HOUR, 20 * HOUR)),
+        ((-2, -4), (-3, -40)),
+        (24,),
+        archive={"race": 4, "gc": 0.3},
+    ),
+    "merges": Theme(
+        CALM | {"timer": 4, "delete": 2, "advance": 1.5, "expire": 2},
+        (LONG,),
+        OLD_DAYS,
+        (24,),
+        again=0.5,
+        archive={"late_task": 2, "merge": 3, "reconfigure": 0.2, "past": 0.3},
+    ),
+    "revisions": Theme(
+        CALM | {"timer": 4, "advance": 2, "expire": 6, "delete": 2},
+        (LONG,),
+        ((-1, -2), (-40,), (-400, 0)),
+        (24,),
+        again=0.7,
+        revisions="latest_ref",
+        archive={"merge": 3, "late_task": 0.5},
+    ),
+    "backfills": Theme(
+        CALM | {"timer": 3, "expire": 2},
+        (LONG, PACES[1]),
+        ((-4, -36), (-35, -36, -400), (0, -5)),
+        (24,),
+        archive={"backfill": 2, "merge": 1, "gc": 0.3},
+    ),
+    "erasures": Theme(
+        CALM | {"timer": 4, "expire": 1},
+        (LONG, PACES[1]),
+        OLD_DAYS,
+        (24,),
+        revisions="last_write",
+        archive={"remove": 1.5, "erase": 2, "merge": 1, "gc": 0.3, "past": 0.5, "late_task": 0.3},
+    ),
+    "garbage": Theme(
+        CALM | {"timer": 4, "advance": 2, "expire": 1},
+        (LONG,),
+        OLD_DAYS,
+        (24,),
+        archive={"merge": 2, "gc": 3, "past": 2, "late_task": 0.3},
+    ),
+}
+OF_STREAMS = [name for name, theme in THEMES.items() if not theme.archive]
+OF_ARCHIVE = [name for name, theme in THEMES.items() if theme.archive]

@@ -8,21 +8,23 @@ from datetime import timedelta
 from tesseract.utils.time_utils import from_micros, to_micros
 from tests.simulation.archive import Archive
 from tests.simulation.clients import Clients
+from tests.simulation.keeping import Keeping
 from tests.simulation.oracle import DAY
+from tests.simulation.roads import Roads
 from tests.simulation.scheduler import Actor
 from tests.simulation.streams import Streams
-from tests.simulation.themes import ACTIONS, ARCHIVE_LAG, BURSTS, HOUR, LAG, START, TICK
+from tests.simulation.themes import ARCHIVE_LAG, BURSTS, HOUR, LAG, START, TICK
 
 RESTS = (False, False, False, True, True, True, True)  # rounds until all must be quiet; whether beyond the last period's end
 
 
-class World(Clients, Streams, Archive):
+class World(Clients, Streams, Archive, Keeping, Roads):
     """One history: every step is chosen by one number."""
 
     def step(self, x: int) -> None:
         """One event and some calls of the actors under way, all chosen by `x`."""
         r = self.sim.r = random.Random(x)
-        getattr(self, r.choices(list(ACTIONS), self.weights)[0])()
+        getattr(self, r.choices(self.actions, self.weights)[0])()
         for _ in range(r.choice((1, 2, 4, 8))):
             awake = [actor for actor in self.sim.actors if not actor.stalled]
             if not awake:
@@ -90,6 +92,7 @@ class World(Clients, Streams, Archive):
             if not actor.dead:
                 actor.finish()
         self.down.clear()
+        self.finish_roads()
         sim.say("all comes to rest")
         known = max(
             [
@@ -114,3 +117,5 @@ class World(Clients, Streams, Archive):
         stage.checks.quiet()
         stage.checks.snapshots()
         self.ask_everything()
+        if self.theme.archive:
+            self.the_past()

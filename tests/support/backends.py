@@ -27,9 +27,9 @@ def client(service: str, endpoint: str) -> Any:
     return boto3.client(service, endpoint_url=endpoint, **CREDENTIALS)
 
 
-def create_table(dynamodb: Any) -> str:
-    """A table as the stage deploys it: with the empty index that keeps a collection in one shard lineage."""
-    name = f"raw-{uuid.uuid4().hex[:8]}"
+def create_table(dynamodb: Any, name: str = "") -> str:
+    """A table as the stage deploys it, of that name or a new one: with the index that keeps a collection in one shard lineage."""
+    name = name or f"raw-{uuid.uuid4().hex[:8]}"
     dynamodb.create_table(
         TableName=name,
         BillingMode="PAY_PER_REQUEST",

@@ -56,7 +56,7 @@ class World(archive_world.World):
         self.now = start
         self.raw = StreamedTable(clock)
         self.raw.retention = 10_000 * DAY  # streams that lag as long as they like: what a lost record does is tested elsewhere
-        objects = MemoryObjects()
+        objects = self.bucket()
         self.backend = Backend(self.raw, MemoryTable("live"), MemoryTable("catalog"), objects)
         self.catalog = Catalog(self.backend.catalog, objects)
         self.exports, self.queue = MemoryExports(self.backend, start), MemoryQueue()
@@ -71,6 +71,10 @@ class World(archive_world.World):
             for function in (aggregates, latest)
         ]
         self.store = Store(self.backend, "test", clock)
+
+    def bucket(self) -> MemoryObjects:
+        """Where its objects lie."""
+        return MemoryObjects()
 
     def put(self, group: str, at: datetime, fields: dict[str, FieldValue] | None = None, deleted: bool = False) -> None:
         """A write now, by the writer's rule of day marks."""

@@ -317,3 +317,16 @@ def test_a_recent_day_and_one_that_the_buffer_holds_go_through_it(tmp_path):
     assert world.sent == 2
     world.drain()
     check(world, ("daily",))
+
+
+@pytest.mark.parametrize("revisions", ["last_write", "all"])
+def test_a_day_that_comes_in_parts_beside_what_is_there_has_all_its_periods(tmp_path, monkeypatch, revisions):
+    monkeypatch.setattr(backfill_runs, "SPOOL_ROWS", 1)
+    world = BackfillWorld(plant("hourly", "daily", revisions=revisions), tmp_path, NOW - 20 * DAY)
+    world.put("A", world.now, {"i": 0})
+    settle(world)
+    world.backfill([("A", OLD, {"i": 1})])
+    world.now += HOUR
+    world.backfill([("A", OLD + hour * HOUR, {"i": hour}) for hour in (2, 3, 5)])
+    rows = world.store.query("weather", "A", end=OLD + DAY, level="hourly").to_pylist()
+    assert [(row["period_start"], row["i_sum"]) for row in rows] == [(OLD + hour * HOUR, hour or 1) for hour in (0, 2, 3, 5)]
