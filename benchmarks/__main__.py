@@ -12,7 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import (
+    archive_commits,
     archive_decode,
+    archive_late,
+    archive_merge,
+    archive_size,
+    archive_trickle,
     imports,
     ingest_handler,
     ingest_items,
@@ -28,7 +33,14 @@ from benchmarks.figures import Figure
 
 RESULTS = Path(__file__).parent / "results.json"
 INGEST = (ingest_items.run, ingest_handler.run, imports.run, ingest_memory.run, ingest_sustained.run)
-ARCHIVE = (archive_decode.run,)
+ARCHIVE = (
+    archive_decode.run,
+    archive_merge.run,
+    archive_size.run,
+    archive_late.run,
+    archive_trickle.run,
+    archive_commits.run,
+)
 STREAM = (stream_fold.run, stream_handler.run, stream_units.run, stream_memory.run, imports.run, stream_freshness.run)
 PARTS: dict[str, tuple[Callable[[], Iterator[Figure]], ...]] = {
     "imports": (imports.run,),

@@ -1,14 +1,14 @@
 """An export's data file to committed Parquet: against the bare steps, against boto3's TypeDeserializer, and its memory.
 
 The floor inflates with isal, reads with pyarrow.json and an explicit schema of just what it needs, one half of the file on each of
-two threads, and writes what came, text as it is, to Parquet: no checksums, no types, no groups, no order, no commit.
+two threads, and writes what came, text as it is, to Parquet: no checksums, no types, no groups, no order, no commit. The road by
+boto3 is the same up to a Parquet file in memory: isal, msgspec's JSON, TypeDeserializer for each value, `Table.from_pylist`, write.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import os
 import random
 import subprocess
@@ -18,19 +18,20 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
 import pyarrow as pa
 import pyarrow.json as pj
 import pyarrow.parquet as pq
 from boto3.dynamodb.types import TypeDeserializer
 from isal import isal_zlib
 
+from benchmarks.archive_samples import DATASET, START
 from benchmarks.figures import Figure, medians
 from benchmarks.imports import ENVIRONMENT
-from tesseract.config.dataset import Dataset, Field
 from tesseract.model import Window
 from tesseract.processing import archiver
 from tesseract.processing.collector import Task
@@ -40,47 +41,20 @@ from tesseract.storage.memory import MemoryObjects, memory_backend
 from tesseract.utils.time_utils import from_micros, iso_micros, to_micros
 
 ROOT = Path(__file__).resolve().parents[1]
-START = datetime(2026, 3, 1, tzinfo=UTC)
 GROUPS = 20
 LINES = 400_000
 SIZES = (400_000, 3_200_000)
 KEY, EXPORT = "data/file.json.gz", "01700000000000-00000000"
-DATASET = Dataset(
-    name="d",
-    version=1,
-    group_by=("sensorId",),
-    time_field="validTime",
-    ref_time_field="refTime",
-    unknown_fields="keep",
-    buffer_ttl_hours=168,
-    ladder=("daily", "monthly"),
-    levels=(),
-    fields={
-        "temp": Field("float", "temp"),
-        "hum": Field("decimal", "hum", scale=2),
-        "wind": Field("int", "wind"),
-        "pressure": Field("float", "pressure"),
-        "state": Field("string", "state"),
-    },
-)
 
 
 def run() -> Iterator[Figure]:
     """Rates on one file, then the peak of a fresh process on files of two sizes."""
-    body = b"".join(_gzipped(LINES))
-    ours, floor, boto3 = medians(3, lambda: _ours(body, LINES), lambda: _floor(body), lambda: _boto3(body))
-    rate = f"{LINES / ours / 1e6:.3f} M lines/s"
-    yield Figure(
-        "archive: export lines to committed Parquet",
-        floor / ours,
-        "×",
-        f"{rate}, isal + pyarrow.json + write",
-        0.8,
-        more_is_better=True,
-    )
-    yield Figure(
-        "archive: export lines to committed Parquet, on", boto3 / ours, "×", "boto3's TypeDeserializer", 8, more_is_better=True
-    )
+    body, tenth = (b"".join(_gzipped(lines)) for lines in (LINES, LINES // 10))
+    ours, floor, boto3 = medians(3, lambda: _ours(body, LINES), lambda: _floor(body), lambda: _boto3(tenth))
+    rates = ", ".join(f"{who} {LINES / took / 1e6:.3f}" for who, took in (("ours", ours), ("floor", floor), ("boto3", boto3)))
+    name, told = "export lines to committed Parquet", f"{rates} M lines/s"
+    yield Figure(f"{name}, of the floor", floor / ours, "×", told, 0.8, more_is_better=True)
+    yield Figure(f"{name}, of boto3's TypeDeserializer", boto3 / ours, "×", told, 8, more_is_better=True)
     for lines in SIZES:
         yield Figure(f"memory: an export file of {lines:,} lines", _peak(lines), "MB", "VmHWM of a fresh process", bar=512)
 
@@ -158,13 +132,16 @@ def _read_and_write(text: bytes) -> None:
 
 
 def _boto3(body: bytes) -> float:
-    """A tenth of the lines, no Parquet; the seconds for all."""
-    lines = gzip.decompress(body).split(b"\n")[: LINES // 10]
-    read = TypeDeserializer().deserialize
+    """The seconds for all lines, from a tenth of them."""
     begun = time.perf_counter()
+    lines = b"".join(_members(body)).splitlines()
+    read, rows = TypeDeserializer().deserialize, []
     for line in lines:
-        {name: read(value) for name, value in json.loads(line)["NewImage"].items()}
-    return (time.perf_counter() - begun) * 10
+        change = msgspec.json.decode(line)
+        image = {name: read(value) for name, value in change["NewImage"].items()}
+        rows.append({**image.pop("fields"), **image, "written": int(read(change["Metadata"]["WriteTimestampMicros"]))})
+    pq.write_table(pa.Table.from_pylist(rows), pa.BufferOutputStream(), compression="zstd", compression_level=1)
+    return (time.perf_counter() - begun) * LINES / len(lines)
 
 
 def _peak(lines: int) -> float:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +23,7 @@ from tesseract.model import Manifest, Segment, Window
 from tesseract.processing import touched as notes
 from tesseract.processing.collector import Task, close_if_done
 from tesseract.processing.export_tables import Known, Name, decode_file
-from tesseract.processing.segments import RAW, REVISIONS, VALID_TIME, Partition, added, is_committed, write_rows
+from tesseract.processing.segments import RAW, REVISIONS, THREADS, VALID_TIME, Partition, added, is_committed, write_rows
 from tesseract.processing.touched import HOUR, Touched
 from tesseract.storage.base import Objects
 from tesseract.storage.catalog import Catalog
@@ -32,6 +34,7 @@ from tesseract.storage.newest import newest
 from tesseract.utils.time_utils import from_micros
 
 BUDGET = 64 << 20  # bytes of columns that are held; sorting and writing takes as much again
+SPILLERS = 2  # chunks are decoded meanwhile: more would take more memory
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,19 @@ class _Work:
                 self.hours[dataset.name, name.group].update(hours.to_pylist())
                 self.last_write = max(self.last_write, pc.max(table[WRITE_TIME].cast(pa.int64())).as_py())
         if self.held > BUDGET:
-            for gathered in self.in_order():
-                if self.committed(gathered):
-                    gathered.tables = []
-                self.write(gathered)
+            with ThreadPoolExecutor(SPILLERS) as pool:
+                list(pool.map(self.spill, self.in_order()))
             self.held = 0
 
     def in_order(self) -> list[_Gathered]:
         """What has come of each partition."""
         return [self.partitions[key] for key in sorted(self.partitions)]
+
+    def spill(self, gathered: _Gathered) -> None:
+        """Hold no rows of a partition any more."""
+        if self.committed(gathered):
+            gathered.tables = []
+        self.write(gathered)
 
     def write(self, gathered: _Gathered) -> None:
         """Write what is held of a partition as segments."""
@@ -133,7 +140,7 @@ class _Work:
 
 
 def run(catalog: Catalog, objects: Objects, task: Task, now: datetime) -> Done:
-    """Commit the rows of a task's file, one commit per partition, and close the window with its last file.
+    """Commit the rows of a task's file, one commit per partition, several at once, and close the window with its last file.
 
     Raises DamagedError where the file is not what its manifest says: nothing of it is committed then. Raises RetryError where
     a row's dataset is not in the catalog.
@@ -150,7 +157,8 @@ def run(catalog: Catalog, objects: Objects, task: Task, now: datetime) -> Done:
     with objects.open(task.key) as stream:
         for tables in decode_file(stream, task.key, task.md5, task.items, Known(work.dataset), moment):
             work.take(tables)
-    commits = sum(work.finish(gathered, now) for gathered in work.in_order())
+    with ThreadPoolExecutor(THREADS) as pool:  # most of a commit is waiting, and the rest runs on all cores
+        commits = sum(pool.map(partial(work.finish, now=now), work.in_order()))
     # before the file counts as finished: the snapshots of a closed window find every note
     notes.write(objects, touched_object(task.window, task.export, task.file), work.hours)
     rows: Counter[str] = Counter()

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from tesseract.config.dataset import Dataset
 from tesseract.errors import DamagedError
+from tesseract.processing.export_alike import read_alike
 from tesseract.processing.export_lines import Chunk, chunks, fields_of, line_of, partition_of, rows_of
 from tesseract.processing.export_read import Columns, OtherLines, read
 from tesseract.storage.arrow_types import arrow_type
@@ -52,12 +53,13 @@ class Decoded(NamedTuple):
 class Known:
     """What an export file has shown so far: configurations, and fields that came undeclared or otherwise than declared (`extra`).
 
-    Threads share it.
+    `alike`: no chunk had lines that differ in more than their values. Threads share it.
     """
 
     load: Callable[[str], Dataset]
     datasets: dict[str, Dataset] = field(default_factory=dict)
     extra: set[str] = field(default_factory=set)
+    alike: bool = True
     _lock: Lock = field(default_factory=Lock)
 
     def dataset(self, name: str) -> Dataset:
@@ -144,6 +146,11 @@ def _columns(chunk: Chunk, known: Known, write_time: datetime | None) -> Columns
         first = line_of(chunk.body[: chunk.body.find(b"\n")], write_time)
         if first is not None:
             known.dataset(first.dataset)
+    if known.alike:
+        try:
+            return _known(read_alike(chunk, write_time), known)
+        except (OtherLines, pa.ArrowException, ValueError):
+            known.alike = False
     while len(kinds := known.kinds()) * chunk.lines <= MAX_CELLS:
         try:
             columns = read(chunk, kinds, write_time)
@@ -153,10 +160,15 @@ def _columns(chunk: Chunk, known: Known, write_time: datetime | None) -> Columns
                 raise
             known.learn(found)
         else:
-            for pk in columns.pks:
-                known.dataset(partition_of(pk)[0])
-            return columns
+            return _known(columns, known)
     return None
+
+
+def _known(columns: Columns, known: Known) -> Columns:
+    """The same, with all its datasets known."""
+    for pk in columns.pks:
+        known.dataset(partition_of(pk)[0])
+    return columns
 
 
 def _tables(columns: Columns, known: Known) -> dict[Name, pa.Table] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tesseract.config.dataset import STATS
 from tesseract.model import Segment
 from tesseract.processing.merge_plan import Merge
 from tesseract.processing.segments import RAW, REVISIONS, Partition, bloom_columns, described, group_spans, named, write_segment
 from tesseract.storage import parquet_writer
-from tesseract.storage.arrow_types import arrow_type
+from tesseract.storage.arrow_types import arrow_type, stat_type
 from tesseract.storage.base import Objects
 from tesseract.storage.columns import DELETED, WRITE_TIME
 from tesseract.storage.keys import join_group
@@ -107,9 +109,11 @@ def _within(segment: Segment, groups: pa.Array, times: pa.Array) -> pa.Array:
 
 
 def declared(partition: Partition) -> dict[str, pa.DataType]:
-    """The types that the configuration gives the columns of raw rows."""
-    raw = partition.level in (RAW, REVISIONS)
-    return {name: arrow_type(found) for name, found in partition.dataset.fields.items()} if raw else {}
+    """The types that the configuration gives the columns of rows."""
+    fields = partition.dataset.fields.items()
+    if partition.level in (RAW, REVISIONS):
+        return {key: arrow_type(found) for key, found in fields}
+    return {f"{key}_{stat}": stat_type(found, stat) for key, found in fields if found.numeric for stat in STATS}
 
 
 def merge_segments(objects: Objects, partition: Partition, merge: Merge, purge: Callable[[], Purge | None]) -> Merged:
@@ -151,10 +155,15 @@ def _on_disk(objects: Objects, partition: Partition, merge: Merge, purge: Callab
 
         def write(schema: pa.Schema, rows: Iterator[pa.Table]) -> tuple[parquet_writer.File, int, Spans]:
             spans: Spans = {}
-            with parquet_writer.Writer(path, schema, about, bloom_columns(partition)) as writer:
-                for table in rows:
-                    writer.write(table)
+            with parquet_writer.Writer(path, schema, about, bloom_columns(partition)) as writer, ThreadPoolExecutor(1) as pool:
+                written: Future[None] | None = None
+                for table in rows:  # the next rows are merged while these are encoded
+                    if written:
+                        written.result()
+                    written = pool.submit(writer.write, table)
                     _widen(spans, partition, table)
+                if written:
+                    written.result()
                 return writer.finish(), writer.rows, spans
 
         (file, rows, spans), used = _fitting(sources, partition, purge, write)
@@ -188,19 +197,33 @@ def _fitting(
 
 
 def _widen(spans: Spans, partition: Partition, table: pa.Table) -> None:
+    """Take up the times of the groups in sorted rows."""
     if not len(table):
         return
-    times = pc.min_max(table[partition.time_column].cast(pa.int64())).as_py()
-    for group, (first, last) in (group_spans(partition, table) or {"": (times["min"], times["max"])}).items():
+    names = bloom_columns(partition)
+    one = all(table[name][0] == table[name][-1] for name in names)
+    for group, (first, last) in (
+        {_group_of(table, names): _ends(table, partition)} if one else group_spans(partition, table)
+    ).items():
         known = spans.get(group, (first, last))
         spans[group] = min(known[0], first), max(known[1], last)
+
+
+def _group_of(table: pa.Table, names: Sequence[str]) -> str:
+    return join_group([table[name][0].as_py() for name in names]) if names else ""
+
+
+def _ends(table: pa.Table, partition: Partition) -> tuple[int, int]:
+    times = table[partition.time_column]
+    return times[0].value, times[-1].value
 
 
 def _source(objects: Objects, partition: Partition, segment: Segment, path: Path, merge: Merge) -> Source:
     objects.download(segment.key, path)
     file = parquet_writer.opened(segment, path)
     schema = file.schema_arrow.remove_metadata()
-    groups = max(1, BATCH_ROWS // parquet_writer.ROW_GROUP // _open_together(merge.inputs, segment))
+    together = len(merge.inputs) if partition.shared else _open_together(merge.inputs, segment)
+    groups = max(1, BATCH_ROWS // parquet_writer.ROW_GROUP // together)
     return Source(schema, _low(partition, segment, file), partial(_pieces, segment, path, groups))
 
 
@@ -212,7 +235,8 @@ def _pieces(segment: Segment, path: Path, groups: int) -> Iterator[pa.Table]:
     with parquet_writer.opened(segment, path) as file:
         for start in range(0, file.num_row_groups, groups):
             numbers = list(range(start, min(start + groups, file.num_row_groups)))
-            yield file.read_row_groups(numbers).replace_schema_metadata(None)
+            # the other core encodes
+            yield file.read_row_groups(numbers, use_threads=False).replace_schema_metadata(None)
 
 
 def _low(partition: Partition, segment: Segment, file: pq.ParquetFile) -> Key | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -139,6 +140,67 @@ def test_what_is_as_declared_goes_by_the_vectorised_road(lines: list[bytes]) -> 
     equal(quickly, plain(chunk(lines), known(), None))
 
 
+@st.composite
+def alike(draw: st.DrawFn) -> tuple[bool, list[bytes]]:
+    """Lines with one set of fields, removed ones among them."""
+    full, ref = draw(st.booleans()), draw(st.booleans())
+    printable = st.text(st.characters(categories=["L", "N", "P"], exclude_characters='"\\\\'), min_size=1, max_size=6)
+    kinds = {"f": as_declared["f"], "i": as_declared["i"], "s": printable, "x": printable, "y": as_declared["i"]}
+    names = draw(st.lists(st.sampled_from(sorted(kinds)), min_size=1, unique=True))
+    lines = []
+    for _ in range(draw(st.integers(1, 12))):
+        found = {name: draw(kinds[name]) for name in names}
+        record = Record(draw(st.sampled_from(["A", "B"])), draw(valid_times), draw(valid_times) if ref else None, found)
+        item = raw_item(DATASETS["plain"], record, START)
+        lines.append(item_line(item) if full else change_line(item, draw(st.integers(0, 2**50))))
+        if not full and draw(st.integers(0, 3)) == 0:
+            lines.append(remove_line(str(item["pk"]), str(item["sk"]), 5))
+    return full, [
+        json.dumps(json.loads(found), ensure_ascii=False, separators=(",", ":")).encode() for found in lines
+    ]  # no escapes
+
+
+@settings(max_examples=100, deadline=None)
+@given(alike())
+def test_lines_that_are_alike_go_by_the_shortest_road(drawn: tuple[bool, list[bytes]]) -> None:
+    full, lines = drawn
+    moment = START if full else None
+    seen = known()
+    quickly = decode(chunk(lines), seen, moment)
+    assert seen.alike
+    equal(quickly, plain(chunk(lines), known(), moment))
+
+
+OTHERS = [  # of `rows`: what is there, and what comes in its place
+    (b'"i":{"N":"3"}', b'"i":{"S":"3"}'),
+    (b'"i":{"N":"3"}', b'"j":{"N":"3"}'),
+    (b'"i":{"N":"3"}', b'"i":{"N": "3"}'),
+    (b'"i":{"N":"3"}', b'"s":{"S":"\\u0041"}'),
+    (b'"i":{"N":"3"}', b'"b":{"BOOL":true}'),
+    (b'"config_version"', b'"other":{"S":"1"},"config_version"'),
+    (b'"NewImage"', b'"OldImage":{},"NewImage"'),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), OTHERS)
+@pytest.mark.parametrize("place", [0, 3])
+def test_one_line_that_differs_is_read_as_what_it_is(old: bytes, new: bytes, place: int) -> None:
+    lines = rows(6)
+    lines = [lines[3], *lines] if place == 0 else lines
+    assert old in lines[place]
+    lines[place] = lines[place].replace(old, new)
+    seen = known()
+    equal(decode(chunk(lines), seen, None), plain(chunk(lines), known(), None))
+    assert not seen.alike
+
+
+@pytest.mark.parametrize("bad", [b"\t", b"\r", b"\x00", b"\x7f\xff"])
+def test_a_character_that_json_has_not_is_damage(bad: bytes) -> None:
+    lines = [found.replace(b'"i":{"N":"', b'"s":{"S":"' + (bad if place == 3 else b"")) for place, found in enumerate(rows(5))]
+    with pytest.raises(DamagedError):
+        decode(chunk(lines), known(), None)
+
+
 def file(lines: list[bytes]) -> tuple[io.BytesIO, str]:
     body = gzip.compress(b"\n".join(lines))
     return io.BytesIO(body), b64encode(hashlib.md5(body).digest()).decode()
@@ -157,6 +219,12 @@ def test_a_file_of_many_chunks_comes_in_its_order(monkeypatch: pytest.MonkeyPatc
     ]
     assert len(parts) > 1
     assert [value for part in parts for value in part] == list(range(20_000))
+
+
+def test_damage_among_lines_that_ttl_removed_is_found() -> None:
+    lines = [remove_line("plain#A#2024-03-01", "2024-03-01T00:00:00.000000Z", 5) for _ in range(3)]
+    with pytest.raises(DamagedError, match="line 3 "):
+        decode(chunk([*lines[:2], lines[2].replace(b"5", b"x"), *rows(2)]), known(), None)
 
 
 @pytest.mark.parametrize(
