@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,7 +21,7 @@ import pytest
 
 from tesseract.cli import run
 from tesseract.local.state import is_alive
-from tesseract.utils.time_utils import iso_seconds, utc_now
+from tesseract.utils.time_utils import from_iso, iso_seconds, utc_now
 from tests.support.kpl import aggregate
 from tests.support.laptop import ROOT, TESSERACT, Demo, clean_environment
 
@@ -455,8 +457,8 @@ def test_a_rebuild_gives_the_same_numbers_and_an_audit_finds_what_somebody_spoil
 def test_groups_that_share_partitions_are_archived_together_and_read_one_by_one(demo, plant):
     before = demo.rows("pumps", "--all")
     demo.done("archive", "export", "pumps")
-    held = json.loads(demo.done("catalog", "pumps", "--format", "json"))
-    assert {row["group"] for row in held} <= {"*0000", "*0001"}
+    held = json.loads(demo.done("catalog", "pumps", "--format", "json"))["partitions"]
+    assert {row["partition"] for row in held} <= {"*0000", "*0001"}
     assert sum(row["rows"] for row in held if row["level"] == "raw") >= len(before) > 3
     assert demo.rows("pumps", "--all") == before
     own = [row for row in before if (row["site"], row["pump.id"]) == ("north", "1")]
@@ -474,6 +476,287 @@ def test_watch_follows_a_group_until_it_is_told_to_stop(demo, meters):
     out, error = process.communicate(timeout=20)
     assert process.returncode == 0, error
     assert "77.125" in out
+
+
+# the archive, deployed
+
+BARN = """
+datasets:
+  barn:
+    group_by: animal
+    time_field: at
+    aggregations: { hourly: [count, sum, max], daily: [count, sum, max] }
+    fields: { milk: { type: decimal, scale: 2 }, note: string }
+"""
+ERASED = "hen-7f3a"  # a name that is nowhere else
+Ask = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def ask(demo, capsys) -> Ask:
+    """A command in this process: exit code, stdout, stderr. None may end in a trace."""
+
+    def asked(*arguments: str) -> tuple[int, str, str]:
+        with demo.here():
+            code = run(list(arguments))
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return asked
+
+
+@pytest.fixture(scope="module")
+def barn(demo, tmp_path_factory) -> dict[str, dict[str, str]]:
+    """A dataset of three animals, one of them milked today, the others long ago: milk by time, by animal."""
+    file = tmp_path_factory.mktemp("barn") / "barn.yaml"
+    file.write_text(BARN)
+    demo.done("config", "apply", str(file))
+    old = [f"2014-07-{day:02}T{hour:02}:15:00Z" for day in (1, 2) for hour in range(10)]
+    times = {"cow-1": old, "cow-2": old, ERASED: [ago(minutes=minutes) for minutes in range(90, 120)]}
+    milked = {animal: {at: f"{number}.25" for number, at in enumerate(of)} for animal, of in times.items()}
+    milk(demo, milked)
+    return milked
+
+
+def milk(demo, milked: dict[str, dict[str, str]]) -> None:
+    body = [{"animal": animal, "at": at, "milk": litres} for animal, of in milked.items() for at, litres in of.items()]
+    assert demo.post(json.dumps(body).encode(), "barn") == (200, {"accepted": len(body), "rejected": []})
+
+
+def client_of(demo, service: str) -> Any:
+    """A plain client of the stage."""
+    import boto3
+
+    with demo.here() as stack:
+        return boto3.client(service, region_name=stack.region)
+
+
+def objects(demo, prefix: str = "") -> dict[str, bytes]:
+    """All objects of the bucket, by a plain client."""
+    s3, bucket = client_of(demo, "s3"), demo.stack().bucket
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    found = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+    with ThreadPoolExecutor(8) as pool:
+        return dict(zip(found, pool.map(lambda key: s3.get_object(Bucket=bucket, Key=key)["Body"].read(), found), strict=True))
+
+
+def archived(demo, dataset: str, level: str = "raw") -> list[dict[str, Any]]:
+    """The rows that the published catalog's segments hold, by pyarrow."""
+    import io
+
+    import pyarrow.parquet as pq
+
+    s3, bucket = client_of(demo, "s3"), demo.stack().bucket
+
+    def get(key: str) -> bytes:
+        return bytes(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+    partitions = json.loads(get(f"catalog/{dataset}.json"))["partitions"]
+    keys = [segment["key"] for partition in partitions if partition["level"] == level for segment in partition["segments"]]
+    return [row for key in keys for row in pq.read_table(io.BytesIO(get(key))).to_pylist()]
+
+
+def milk_of(rows: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
+    return {(row["animal"], iso_seconds(row["valid_time"])): str(row["milk"]) for row in rows}
+
+
+def flat(milked: dict[str, dict[str, str]]) -> dict[tuple[str, str], str]:
+    return {(animal, at): litres for animal, of in milked.items() for at, litres in of.items()}
+
+
+def all_milk(demo) -> dict[tuple[str, str], str]:
+    with demo.here():
+        import tesseract
+
+        return milk_of(tesseract.connect("local").query("barn").to_pylist())
+
+
+def test_an_export_is_done_when_its_rows_are_committed_and_status_tells_of_it(demo, barn, ask):
+    before = utc_now()
+    code, out, _ = ask("archive", "export", "barn")
+    said = re.fullmatch(r"archived 70 rows of barn; every write before (\S+) is in\n", out)
+    assert code == 0, out
+    assert said, out
+    assert from_iso(said[1]) >= before - timedelta(seconds=1)
+    assert milk_of(archived(demo, "barn")) == flat(barn)
+    code, out, _ = ask("archive", "status", "barn", "--format", "json")
+    facts = json.loads(out)
+    assert (code, facts["archived_through"], facts["snapshot_through"], facts["dead_letters"]) == (0, said[1], said[1], 0)
+    query = {"KeyConditionExpression": "pk = :pk", "ExpressionAttributeValues": {":pk": {"S": "windows"}}}
+    items = client_of(demo, "dynamodb").query(TableName="tesseract-local-catalog", **query)["Items"]
+    bodies = {item["sk"]["S"]: json.loads(item["body"]["S"]) for item in items}
+    assert facts["windows"][-1]["window"] == max(bodies)
+    assert {window["window"]: window["items"] for window in facts["windows"]}.items() <= {
+        n: b["items"] for n, b in bodies.items()
+    }.items()
+    sizes = {tier["level"]: (tier["rows"], tier["bytes"]) for tier in facts["tiers"]}
+    raw = [len(body) for key, body in objects(demo, "archive/dataset=barn/level=raw/").items()]
+    assert sizes["raw"] == (70, sum(raw))
+    code, out, _ = ask("archive", "status")
+    assert code == 0
+    for text in ("export windows", f"archived through  {said[1]}, ", "dead letters      0", "left for late records", "barn"):
+        assert text in out
+
+
+def test_dead_letters_go_back_to_the_workers_and_what_is_no_task_stays(demo, barn, ask):
+    sqs = client_of(demo, "sqs")
+    dead, work = (sqs.get_queue_url(QueueName=f"tesseract-local-{name}")["QueueUrl"] for name in ("work-dead", "work"))
+    with demo.here():
+        import tesseract
+
+        window = tesseract.connect("local").catalog.newest_windows(1)[0]
+    late = {"kind": "file", "window": window.id, "export": window.export, "key": "exports/gone.json.gz", "md5": "", "items": 1}
+    for body in ("{", json.dumps(late), json.dumps(late)):
+        sqs.send_message(QueueUrl=dead, MessageBody=body)
+    assert json.loads(ask("archive", "status", "--format", "json")[1])["dead_letters"] == 3
+    code, out, err = ask("archive", "retry")
+    assert (code, out) == (0, f"window {window.id}: 1 task\nsent 1 dead letter back to the work queue\n")
+    assert err == "messages that are no tasks, left in the queue: 1\n"
+    counts = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+
+    def depth(url: str) -> int:
+        return sum(int(value) for value in sqs.get_queue_attributes(QueueUrl=url, AttributeNames=counts)["Attributes"].values())
+
+    assert eventually(lambda: depth(work) == 0)  # the window is closed: the task changes nothing
+    assert depth(dead) == 1
+    sqs.purge_queue(QueueUrl=dead)
+    assert ask("archive", "retry")[:2] == (0, "there are no dead letters\n")
+
+
+def test_the_archive_is_sound_and_nothing_of_it_is_garbage(demo, barn, ask):
+    code, out, err = ask("archive", "verify", "barn", "--format", "csv")
+    assert (code, "none is damaged" in err) == (0, True), out + err
+    assert "orphan" not in out
+    before = sorted(objects(demo, "archive/dataset=barn/"))
+    for options in (["--dry-run"], []):
+        code, out, _ = ask("archive", "gc", *options, "--format", "json")
+        assert (code, {(r["versions"], r["objects"], r["bytes"]) for r in json.loads(out)}) == (0, {(0, 0, 0)})
+    assert sorted(objects(demo, "archive/dataset=barn/")) == before
+
+
+def test_a_past_state_is_read_as_it_was(demo, barn, ask):
+    at = min(barn["cow-1"])
+    past = iso_seconds(utc_now())
+    time.sleep(1.1)  # the moment lies between two commits
+    barn["cow-1"][at] = "77.75"
+    milk(demo, {"cow-1": {at: "77.75"}})
+    code, out, _ = ask("archive", "export", "barn")
+    assert (code, out.startswith("archived 1 row of barn; ")) == (0, True)
+    first = ("query", "barn", "cow-1", "--start", at, "--end", "2014-07-01T01:00:00Z", "--fields", "milk", "--format", "csv")
+    assert [ask(*first, *more)[1].splitlines()[1:] for more in ([], ["--as-of", past], ["--as-of", "2020-01-01"])] == [
+        [f"cow-1,{at},,77.75"],
+        [f"cow-1,{at},,0.25"],
+        [],
+    ]
+    assert ask(*first, "--as-of", "2099-01-01")[0] == 1
+
+
+def test_ranges_and_groups_are_deleted_and_a_record_written_again_lives(demo, barn, ask):
+    gone = [at for at in barn["cow-1"] if at.startswith("2014-07-01")]
+    code, out, _ = ask("delete", "barn", "cow-1", "--start", "2014-07-01", "--end", "2014-07-02", "--yes")
+    assert (code, out) == (0, f"deleted {len(gone)} rows\n")
+    code, out, _ = ask("delete", "barn", "cow-2", "--all", "--yes")
+    assert (code, out) == (0, "deleted 20 rows\n")
+    again = {gone[3]: "5.00"}
+    milk(demo, {"cow-1": again})
+    barn["cow-1"] = {at: litres for at, litres in barn["cow-1"].items() if at not in gone} | again
+    barn["cow-2"] = {}
+    assert all_milk(demo) == flat(barn)
+    assert ask("archive", "export", "barn")[0] == 0
+    assert all_milk(demo) == flat(barn)
+    assert ask("archive", "compact", "barn")[0] == 0
+    assert all_milk(demo) == flat(barn)
+    rows = archived(demo, "barn")
+    assert milk_of([row for row in rows if not row["__deleted"]]) == flat(barn)
+    wanted = {at[:10]: sum(Decimal(v) for t, v in barn["cow-1"].items() if t[:10] == at[:10]) for at in barn["cow-1"]}
+    days = demo.rows("barn", "cow-1", "--all", "--level", "daily")
+    assert {row["period_start"][:10]: Decimal(str(row["milk_sum"])) for row in days} == wanted
+    assert demo.rows("barn", "cow-2", "--all", "--level", "daily") == []
+    assert ask("archive", "verify", "barn")[0] == 0
+
+
+def named(demo, name: str) -> list[str]:
+    """Every object and item that has a name in it, by plain clients."""
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = []
+    for key, body in objects(demo).items():
+        text = [key, body.decode("latin-1")]
+        if body.startswith(b"\x1f\x8b"):
+            text.append(gzip.decompress(body).decode())
+        if key.endswith(".parquet"):
+            table = pq.read_table(io.BytesIO(body))
+            text += [str(table[one.name].unique()) for one in table.schema if pa.types.is_string(one.type)]
+            text.append(str(table.schema.metadata))
+        found += [key] if any(name in part for part in text) else []
+    dynamodb = client_of(demo, "dynamodb")
+    for table in ("raw", "live", "catalog"):
+        for page in dynamodb.get_paginator("scan").paginate(TableName=f"tesseract-local-{table}"):
+            found += [f"{item['pk']['S']} {item['sk']['S']}" for item in page["Items"] if name in str(item)]
+    return found
+
+
+def test_of_an_erased_group_nothing_is_left_in_any_object_or_item(demo, barn, ask):
+    before = named(demo, ERASED)
+    assert any(key.startswith("archive/") for key in before)
+    assert any(key.startswith("exports/") for key in before)
+    assert any(key.startswith(f"barn#{ERASED}#") for key in before)
+    assert ask("archive", "erased", "barn", ERASED)[0] == 1
+    code, out, _ = ask("delete", "barn", ERASED, "--all", "--erase", "--yes")
+    assert code == 0, out
+    assert out.startswith("deleted 30"), out
+    assert named(demo, ERASED) == []
+    code, out, err = ask("archive", "erased", "barn", ERASED)
+    assert (code, out) == (0, "")
+    assert "nothing is there" in err
+    del barn[ERASED]
+    assert all_milk(demo) == flat(barn)
+
+
+def test_years_of_files_are_backfilled_and_a_query_gives_what_they_say(demo, ask, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "examples"))
+        import checks
+    import csv
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [row for row in checks.weather_rows() if row["origin"] == "LGA" or (row["origin"] == "EWR" and row["month"] < "3")]
+    lga = [row for row in rows if row["origin"] == "LGA"]
+    earlier = [{**row, "time_hour": row["time_hour"].replace("2013-", "2011-", 1)} for row in lga if row["month"] == "6"]
+    with gzip.open(tmp_path / "1.csv.gz", "wt", newline="") as out:
+        writer = csv.DictWriter(out, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(earlier + lga)
+    ewr = [
+        {name: cell if name in ("origin", "time_hour") else None if cell == "NA" else float(cell) for name, cell in row.items()}
+        for row in rows
+        if row["origin"] == "EWR"
+    ]
+    (tmp_path / "2.ndjson").write_text("\n".join(map(json.dumps, ewr[:700])))
+    pq.write_table(pa.Table.from_pylist(ewr[700:]), tmp_path / "3.parquet")
+    code, out, err = ask("backfill", "weather", str(tmp_path))
+    assert code == 0, err
+    total = len(earlier) + len(rows)
+    assert f"accepted   {total:,}, 0 of them superseded" in out
+    with demo.here():
+        import tesseract
+
+        store = tesseract.connect("local")
+        span = ("2011-01-01", "2014-01-01")
+        found = store.query("weather", ["EWR", "LGA"], *span)
+        assert checks.compare_raw(found, "weather", "origin", "time_hour", earlier + rows) == []
+        for level in ("hourly", "daily"):
+            found = store.query("weather", ["EWR", "LGA"], *span, level=level)
+            assert checks.compare_level(found, "weather", level, "origin", "time_hour", earlier + rows) == []
+    assert ask("archive", "compact", "weather")[0] == 0
+    assert len([row for row in archived(demo, "weather") if row["origin"] != "JFK" and row["valid_time"].year < 2014]) == total
+    assert ask("archive", "verify", "weather")[0] == 0
 
 
 def test_down_leaves_nothing_but_the_log(demo):
