@@ -82,7 +82,7 @@ def run(
     deleted = 0
     look = store.keys(dataset, group, start, end)
     while True:
-        result = store.delete(dataset, group, start, end, say)
+        result = store.delete(dataset, group, start, end, say, erase=True)
         deleted += result["deleted"]
         if result["arrived"]:
             raise RetryError("rows are written as fast as they are deleted", hint="stop who writes them, then run it again")
@@ -120,8 +120,8 @@ def _erase(store: Store, subject: Subject, now: datetime, say: Say) -> dict[str,
         erase_objects.remove_notes(objects, subject)
     say("items")
     done["raw items"] = erase_items.remove_raw(backend, catalog, subject, now)
+    done["live items"] = erase_items.remove_live(backend, catalog, subject)
     if subject.whole:
-        done["live items"] = erase_items.remove_live(backend, catalog, subject)
         done["day marks"] = erase_items.remove_marks(backend, catalog, subject)
         erase.vanish(catalog, objects, subject)
     return done

@@ -24,7 +24,7 @@ from tesseract.processing.merge_plan import Merge
 from tesseract.processing.rebuild import FIRST, LAST
 from tesseract.processing.segments import RAW, REVISIONS, Partition, swapped
 from tesseract.processing.verify import partition_levels
-from tesseract.storage import keys
+from tesseract.storage import copies, keys
 from tesseract.storage.base import Objects
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.columns import ORDER, WRITE_TIME
@@ -120,7 +120,7 @@ def rewrite(catalog: Catalog, objects: Objects, subject: Subject, now: datetime,
         looked: set[str] = set()
         while due := [s for s in plan(_manifest(catalog, partition), subject) if s.key not in looked]:
             for segment in due:
-                say(f"{partition.level}: {segment.rows:,} rows of {segment.tier} {segment.period}")
+                say(f"{partition.level}: rewriting a {segment.tier} segment of {segment.rows:,} rows")
                 rows = _rewrite(catalog, objects, subject, partition, segment, through, now)
                 looked.add(segment.key)
                 done.segments, done.rows = done.segments + (rows > 0), done.rows + rows
@@ -168,6 +168,7 @@ def forget(catalog: Catalog, objects: Objects, subject: Subject, now: datetime, 
         done.objects += len(gone)
         first = next((place for place, keys_ in enumerate(held) if keys_), None)
         if first is not None:
+            copies.keep(objects, versions[0])  # the attempt that committed it may have died before
             _remove_copies(objects, partition, older[first].version)
             for version in reversed(older[first:]):  # last, so that a run that was cut short still finds the names; oldest first
                 catalog.forget(version)

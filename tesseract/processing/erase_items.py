@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
 
+from tesseract.config.retention import rows_kept_from
+from tesseract.config.tiers import UNITS
 from tesseract.errors import ConditionFailed
 from tesseract.model import Item
 from tesseract.processing.erase import Subject, partitions, plan
@@ -28,6 +30,7 @@ from tesseract.storage.keys import (
     latest_key,
     live_pk,
     raw_pk,
+    split_live_key,
 )
 from tesseract.utils.time_utils import MAX_TIME, from_iso, from_micros, iso_day, iso_micros, to_micros
 
@@ -100,13 +103,28 @@ def _archived(backend: Backend, catalog: Catalog, subject: Subject) -> Iterator[
 
 
 def remove_live(backend: Backend, catalog: Catalog, subject: Subject) -> int:
-    """Of a whole group: remove what the live table says of periods without records, and that there is no latest one."""
-    found: list[Removal] = []
-    for item in live_items(backend, catalog, subject):
-        empty = bool(item.get("none")) if is_latest_pk(item["pk"]) else item.get("rows") == 0
-        if empty:
-            found.append(((item["pk"], item["sk"]), Is("version", item["version"])))
+    """Of a whole group: remove what the live table says of periods without records, and that there is no latest one.
+
+    Of a range too: the periods in it whose records retention may have removed. Nothing else would ever take the rows out of these.
+    """
+    first = rows_kept_from(subject.dataset, RAW, catalog.progress().snapshot_through)
+    found = [
+        ((item["pk"], item["sk"]), Is("version", item["version"]))
+        for item in live_items(backend, catalog, subject)
+        if (subject.whole and _is_empty(item)) or (not is_latest_pk(item["pk"]) and _is_settled(item, subject, first))
+    ]
     return sum(_remove(backend.live, one) for one in found)
+
+
+def _is_empty(item: Item) -> bool:
+    return bool(item.get("none")) if is_latest_pk(item["pk"]) else item.get("rows") == 0
+
+
+def _is_settled(item: Item, subject: Subject, first: int) -> bool:
+    """Whether an aggregate is of a period that overlaps what is erased, and that nobody computes any more."""
+    start = from_iso(item["sk"])
+    end = UNITS[split_live_key(item["pk"], item["sk"])[2]].end(start)
+    return subject.start < to_micros(end) and to_micros(start) < min(subject.end, first)
 
 
 def remove_marks(backend: Backend, catalog: Catalog, subject: Subject) -> int:

@@ -55,8 +55,9 @@ def scan(backend: Backend, catalog: Catalog, subject: Subject, now: datetime, sa
 
 def _segments(objects: Objects, catalog: Catalog, subject: Subject, say: Say) -> Iterator[Left]:
     for partition in partitions(catalog, subject):
-        for info in list(objects.list(keys.partition_objects(subject.dataset.name, partition.level, partition.name))):
-            say(info.key)
+        found = list(objects.list(keys.partition_objects(subject.dataset.name, partition.level, partition.name)))
+        for number, info in enumerate(found, 1):
+            say(f"{partition.level}: looking at {number:,} of {len(found):,} objects")
             rows = _rows(objects.get(info.key), partition, subject)
             if rows:
                 yield Left(f"{partition.level} rows", rows, info.key)
@@ -85,10 +86,9 @@ def _rows(body: bytes, partition: Partition, subject: Subject) -> int:
 
 def _exports(objects: Objects, subject: Subject, say: Say) -> Iterator[Left]:
     prefix = f"{keys.encode(subject.dataset.name)}#{subject.group}#"
-    for info in list(objects.list("exports/")):
-        if "/data/" not in info.key:
-            continue
-        say(info.key)
+    found = [info for info in objects.list("exports/") if "/data/" in info.key]
+    for number, info in enumerate(found, 1):
+        say(f"exports: looking at {number:,} of {len(found):,} objects")
         with objects.open(info.key) as stream, gzip.open(stream) as lines:
             count = sum(_is_row(line, prefix, subject) for line in lines if prefix.encode() in line)
         if count:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from tesseract.errors import BackendError, ConditionFailed
+from tesseract.errors import BackendError, ConditionFailed, DamagedError
 from tesseract.model import Window
 from tesseract.processing import windows
 from tesseract.processing.windows import Ask, Cover, Facts, Open, Retry, Settings, Step, Widen
@@ -36,11 +36,19 @@ def ensure_started(catalog: Catalog, exports: Exports) -> datetime:
     if not through:
         start = windows.ceil_second(earliest_of(exports))
         # records that came while recovery was off: the gap before `earliest` becomes a full export
-        applied = (catalog.versions(name)[0].applied_at for name in catalog.dataset_names())
+        applied = (_applied_at(catalog, name) for name in catalog.dataset_names())
         first = min((moment for moment in applied if moment), default=to_micros(start))
         catalog.advance("archived", min(to_micros(start), to_micros(windows.floor_second(from_micros(first)))))
         through = catalog.progress().archived_through
     return from_micros(through)
+
+
+def _applied_at(catalog: Catalog, name: str) -> int:
+    """When (µs) a dataset was made; 0 where that is not known: a damaged version must not hold up the others."""
+    try:
+        return catalog.versions(name)[0].applied_at
+    except DamagedError:
+        return 0
 
 
 def earliest_of(exports: Exports) -> datetime:

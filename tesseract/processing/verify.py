@@ -96,7 +96,7 @@ def verify(
                 continue
             named.update(segment.key for manifest in versions for segment in manifest.segments)
             for segment in versions[0].segments if versions else ():
-                say(f"{dataset.name} {partition.level} {partition.name}: {seen} segments, {size // 1_000_000} MB looked at")
+                say(f"looked at {seen:,} segments, {size // 1_000_000:,} MB")
                 faults = inspect(objects, partition, segment)
                 findings += [_finding("damaged", partition, segment.key, segment.bytes, fault) for fault in faults]
                 seen, rows, size = seen + 1, rows + segment.rows, size + segment.bytes

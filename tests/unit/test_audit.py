@@ -270,7 +270,7 @@ def test_the_metric_and_the_clock_as_aws_has_them(moto, credentials, monkeypatch
         (["weater"], "there is no dataset 'weater' (known datasets: weather)"),
         (["weather", "C"], "dataset weather has no group 'C' (known: A, B)"),
         (["weather", "--sample", "200%"], "'200%' is not a sample"),
-        (["weather", "--level", "weekly"], "level weekly of dataset weather is merged from finer ones when read"),
+        (["weather", "--level", "weekly"], "level weekly of dataset weather is merged from finer ones"),
         (["weather", "--format", "xml"], "'xml' is not a format"),
     ],
 )
@@ -279,3 +279,13 @@ def test_bad_input_is_one_line(world, capsys, arguments, says):
     assert (code, out) == (1, "")
     assert err.startswith(f"error: {says}")
     assert err.count("\n") == 1
+
+
+def test_a_csv_without_differences_has_its_header_and_what_is_wrong_is_said_before_the_work(world, capsys, monkeypatch):
+    code, out, _ = ask(capsys, "audit", "weather", "--sample", "100%", "--format", "csv")
+    assert (code, out) == (0, "group,level,period,statistic,stored,recomputed\n")
+    monkeypatch.setattr(audit, "run", None)  # not reached
+    code, _, err = ask(capsys, "audit", "weather", "-o", "/nope/found.csv")
+    assert (code, err) == (1, "error: /nope/found.csv cannot be written: No such file or directory\n")
+    code, _, err = ask(capsys, "audit", "weather", "--level", "newest")
+    assert (code, err) == (1, "error: dataset weather has no level 'newest' (levels: hourly, daily, latest)\n")

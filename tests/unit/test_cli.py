@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import tesseract.local
 from tesseract import cli
+from tesseract.cli import common
 from tesseract.cli.output import cell, choose, moment
 from tesseract.errors import BackendError, InputError
 from tesseract.storage.memory import memory_backend
@@ -121,7 +122,7 @@ def test_stages_and_stacks(monkeypatch, capsys):
     code, _, err = ask(capsys, "latest", "w", "--stage", "local")
     assert (code, err) == (
         1,
-        "error: no local stack is running (start one with `tesseract local up`, or name another --stage)\n",
+        "error: no laptop cloud is running (start one with `tesseract local up`, or name another --stage)\n",
     )
     code, _, err = ask(capsys, "latest", "w", "--stage", "My Stage")
     assert (code, err.split(" (")[0]) == (1, "error: 'My Stage' is not the name of a stage")
@@ -232,3 +233,14 @@ def test_cells():
         "csv",
         "json",
     ]
+
+
+@pytest.mark.parametrize(
+    ("every", "shown"), [(30, ["looked at 1 of 2,000", "items"]), (0, ["looked at 1 of 2,000", "looked at 2 of 2,000", "items"])]
+)
+def test_where_no_terminal_is_lines_that_differ_in_numbers_alone_come_now_and_then(capsys, monkeypatch, every, shown):
+    monkeypatch.setattr(common, "EVERY", every)
+    with common.spinner() as tell:
+        for text in ("looked at 1 of 2,000", "looked at 2 of 2,000", "items"):
+            tell(text)
+    assert capsys.readouterr().err.splitlines() == shown
