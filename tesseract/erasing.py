@@ -6,6 +6,7 @@
     4  forget      the states of the archive that name the old segments, and these
     5  beside it   files of exports, records in quarantine, notes
     6  items       tombstones and kept revisions, by DeleteItem; of a whole group live items, day marks, and its names
+    7  again       every write up to now is archived; a row that comes back with it is deleted once more
 
 The rows are out of every query after the first stage, whatever follows. What others write after the cut is visible and stays.
 """
@@ -13,7 +14,7 @@ The rows are out of every query after the first stage, whatever follows. What ot
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 SKEW = timedelta(seconds=5)  # by how much the clocks of client and stage may differ
 Say = Callable[[str], None]
+Look = Callable[[], Iterator[list[erase_items.Row]]]
 
 
 def subject_of(store: Store, dataset: str, group: str, start: str | None, end: str | None, cut: datetime) -> Subject:
@@ -95,10 +97,28 @@ def run(
     archive(cut)
     if store.catalog.progress().archived_through < subject.cut:
         raise RetryError("the tombstones are not archived yet", hint="`tesseract archive status` shows why; run it again then")
-    return {"deleted": deleted, **_erase(store, subject, clock(), say)}
+    done, times = _erase(store, subject, clock(), say)
+    if times:
+        say("archiving what was written meanwhile")
+        archive(clock())
+        done["deleted again"] = _again(store, subject, lambda: erase_items.returned(store.backend, subject, times, look()), say)
+    return {"deleted": deleted, **done}
 
 
-def _erase(store: Store, subject: Subject, now: datetime, say: Say) -> dict[str, int]:
+def _again(store: Store, subject: Subject, back: Look, say: Say) -> int:
+    """Hide the rows that have come back, and remove what the last window names; how many rows."""
+    from tesseract.ingestion import deletes
+
+    dataset, objects = subject.dataset, store.backend.objects
+    result = deletes.run(deletes.Invoke(store.stage, True), dataset.name, subject.group, back, say)
+    erase_objects.remove_exports(store.catalog, objects)
+    if subject.whole:
+        erase_objects.remove_notes(objects, subject)
+    return result["deleted"]
+
+
+def _erase(store: Store, subject: Subject, now: datetime, say: Say) -> tuple[dict[str, int], set[int]]:
+    """Stages 3 to 6: what was done, and the valid times (µs) of tombstones that were removed."""
     from tesseract.ingestion.erase_quarantine import Match
     from tesseract.ingestion.erase_quarantine import erase as erase_quarantine
 
@@ -119,9 +139,9 @@ def _erase(store: Store, subject: Subject, now: datetime, say: Say) -> dict[str,
     if subject.whole:
         erase_objects.remove_notes(objects, subject)
     say("items")
-    done["raw items"] = erase_items.remove_raw(backend, catalog, subject, now)
+    done["raw items"], times = erase_items.remove_raw(backend, catalog, subject, now)
     done["live items"] = erase_items.remove_live(backend, catalog, subject)
     if subject.whole:
         done["day marks"] = erase_items.remove_marks(backend, catalog, subject)
         erase.vanish(catalog, objects, subject)
-    return done
+    return done, times

@@ -29,6 +29,7 @@ from tesseract.storage.keys import (
     is_latest_pk,
     latest_key,
     live_pk,
+    raw_key,
     raw_pk,
     split_live_key,
 )
@@ -37,6 +38,7 @@ from tesseract.utils.time_utils import MAX_TIME, from_iso, from_micros, iso_day,
 PARALLEL = 16
 SLACK = timedelta(days=9)  # by which TTL may be late, and a tombstone later than its day
 SKEW = timedelta(minutes=15) // timedelta(microseconds=1)  # a mark counts until the archive is so far behind it, in µs
+Row = tuple[int, int | None]  # (valid time, ref time), µs since 1970
 Removal = tuple[Key, Is]  # an item, and what must still hold of it
 
 
@@ -77,10 +79,10 @@ def removable(items: Iterable[Item], archived: frozenset[int]) -> list[Removal]:
     return found
 
 
-def remove_raw(backend: Backend, catalog: Catalog, subject: Subject, now: datetime) -> int:
-    """Remove the tombstones and revisions of the range, day by day; how many items."""
+def remove_raw(backend: Backend, catalog: Catalog, subject: Subject, now: datetime) -> tuple[int, set[int]]:
+    """Remove the tombstones and revisions of the range, day by day; how many items, and the valid times (µs) of tombstones."""
     archived = frozenset(_archived(backend, catalog, subject))
-    count = 0
+    count, times = 0, set[int]()
     with ThreadPoolExecutor(PARALLEL) as pool:
         for day in days(catalog, backend.live, subject, now):
             removals = removable(raw_items(backend, subject, day), archived)
@@ -88,7 +90,24 @@ def remove_raw(backend: Backend, catalog: Catalog, subject: Subject, now: dateti
             for revisions in (True, False):
                 lot = [removal for removal in removals if is_history(removal[0][1]) == revisions]
                 count += sum(pool.map(lambda removal: _remove(backend.raw, removal), lot))
-    return count
+                times |= set() if revisions else {to_micros(from_iso(key[1])) for key, _ in lot}
+    return count, times
+
+
+def returned(backend: Backend, subject: Subject, times: set[int], visible: Iterable[Sequence[Row]]) -> Iterator[list[Row]]:
+    """Of the visible rows those whose tombstone was removed though it was not archived: they are in the archive alone.
+
+    Somebody wrote the row after the cut and deleted it while the erasure ran, and a window ended between the two. Its tombstone is
+    the same item as the one that had to go. A row that was only written again is in the buffer, too.
+    """
+    for batch in visible:
+        found = [row for row in batch if row[0] in times and not _is_there(backend.raw, subject, row[0])]
+        if found:
+            yield found
+
+
+def _is_there(raw: Table, subject: Subject, at: int) -> bool:
+    return raw.get(raw_key(subject.dataset.name, subject.group, from_micros(at))) is not None
 
 
 def _archived(backend: Backend, catalog: Catalog, subject: Subject) -> Iterator[int]:

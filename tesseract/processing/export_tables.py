@@ -27,7 +27,7 @@ from tesseract.storage.columns import CONFIG_VERSION, DELETED, WRITE_TIME, RawRo
 from tesseract.storage.keys import HISTORY, split_group
 from tesseract.storage.wire_columns import Values, exact, quick, times
 
-CHUNK = 16 << 20  # bytes of text
+CHUNK = 8 << 20  # bytes of text
 DECODERS = 2
 MAX_CELLS = 8_000_000  # of a chunk's lines × fields, hundreds of MB as columns; what has more goes line by line
 _HISTORY_KEY = f"{HISTORY}____-__-__T__:__:__.______Z#%"  # as `history_key` writes it

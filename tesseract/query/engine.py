@@ -48,6 +48,15 @@ class Engine:
 
         Raises InputError for a field that the dataset cannot have, NotFoundError for a named group that nobody has written to.
         """
+        try:
+            return self._read(question, now)
+        except NotFoundError as error:
+            if not error.operation or question.as_of is not None:
+                raise
+            # an erasure has removed an object between our look at the manifest and the read: the next look names what is there
+            return self._read(question, now)
+
+    def _read(self, question: Question, now: datetime) -> Result:
         dataset, level = question.dataset, question.level
         fields = keyed(dataset, level, question.fields)
         check_fields(dataset, level, question.fields)

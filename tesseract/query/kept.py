@@ -18,6 +18,7 @@ from tesseract.config.retention import rows_kept_from
 from tesseract.config.tiers import UNITS
 from tesseract.model import Item
 from tesseract.processing.live_item import numbers_of, usable
+from tesseract.processing.snapshots import LENGTHS
 from tesseract.query.plan import (
     DAY,
     TIME_MAX,
@@ -121,6 +122,8 @@ def _keep(
     """
     live = level_table(dataset, level, plan.group, [_row(item) for item in items])
     snapshot, lacking = _snapshot(dataset, level, level, plan, segments, first)
+    if unsure:
+        snapshot = _ended(level, snapshot)
     both = pa.concat_tables(unify([snapshot, live]))
     starts = sorted(pc.cast(both["period_start"], pa.int64()).to_pylist())
     spans = [Range(part.start, part.end) for part in plan.stretches if part.source == "live"]
@@ -168,6 +171,12 @@ def _whole(table: pa.Table, level: Level, first: int) -> tuple[pa.Table, list[Ra
     others = starts.filter(pc.invert(keep))
     found = [] if len(others) == 0 else [Range(pc.min(others).as_py(), pc.max(others).as_py() + 1)]
     return table.filter(keep), found
+
+
+def _ended(level: Level, table: pa.Table) -> pa.Table:
+    """Without rows of periods that had not ended as of the row's window: repairs made them, and later raw rows may be there."""
+    ends = pc.add(pc.cast(table["period_start"], pa.int64()), LENGTHS[level.name])
+    return table.filter(pc.greater_equal(table[ORDER], ends))
 
 
 def _filled(table: pa.Table) -> int:

@@ -41,6 +41,7 @@ class ArchiveChecks:
         self._segments: dict[str, list[dict[str, Any]]] = {}
         self.newest: dict[str, Manifest] = {}  # by the item's pk
         self.commits: set[tuple[str, str]] = set()  # every one that was ever made
+        self.forgotten: dict[str, datetime] = {}  # group → when an erasure last began or ended
         self.versions: dict[str, list[Version]] = {}  # of raw rows, by group
         self.backfilled: Callable[[Manifest, list[Segment]], None] = lambda manifest, segments: None
 
@@ -148,6 +149,7 @@ class ArchiveChecks:
 
     def forgets(self, group: str) -> None:
         """An erasure may remove every former state of a group."""
+        self.forgotten[group] = self.stage.sim.now
         if group in self.versions:
             self.versions[group] = self.versions[group][-1:]
 

@@ -175,13 +175,10 @@ class Checks:
             return False
         return all(same(got[name], entry.fields.get(name), "value") for name in self.stage.newest.fields if name in got)
 
-    def level(
-        self, level: str, groups: Iterable[str], result: Result, behind: set[int], exact: bool = False, until: int = 2**63
-    ) -> None:
+    def level(self, level: str, groups: Iterable[str], result: Result, behind: set[int], exact: bool = False) -> None:
         """A level's query: each period is as it stood at some place of the stream since the query began.
 
         `behind` holds the writes (by index) that were durably in the live items when it began. With `exact`, as it stands now.
-        Periods that end after `until` (µs) are left out.
         """
         self.seen["level queries"] += 1
         oracle, length = self.stage.oracle, LENGTHS[level]
@@ -190,7 +187,7 @@ class Checks:
             starts = {entry.time // length * length for entry in oracle.by_group.get(group, ())} | {
                 at for g, at in result if g == group
             }
-            for start in sorted(start for start in starts if start + length <= until):
+            for start in sorted(starts):
                 entries = oracle.entries(group, start, start + length)
                 first = next((n for n, e in enumerate(entries) if e.index not in behind), len(entries))
                 states = oracle.states(entries, len(entries) if exact else first)

@@ -160,8 +160,10 @@ class Roads(Basis):
             return
         group, span, cut = due[0]
         subject = Subject(stage.newest, group, cut, *span)
-        if any(entry.at < cut for entry in stage.oracle.visible(stage.oracle.entries(group, *span)).values()):
-            self.deleted.remove(due[0])  # a delete was asked for only of what was there; something else was backfilled since
+        entries = stage.oracle.entries(group, *span)
+        again = any(entry.deleted and entry.at >= cut for entry in entries)  # such a tombstone may be of a window still to come
+        if again or any(entry.at < cut for entry in stage.oracle.visible(entries).values()):  # something was backfilled
+            self.deleted.remove(due[0])
             return
         self.erasures += 1
         stage.archive_checks.forgets(group)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 120
+SEEDS = 100
 
 
 def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:

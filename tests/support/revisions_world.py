@@ -83,6 +83,12 @@ class Table(StreamedTable):
                 left.append(item)
         return left
 
+    def delete(self, key, condition=None):
+        there = self.get(key) is not None
+        super().delete(key, condition)
+        if there:
+            self.log(*key, None)
+
     def log(self, pk, sk, item):
         self.ticks += 1
         self.world.exports.log.append((to_micros(self.world.now) + self.ticks, pk, sk, item))
@@ -184,7 +190,6 @@ class World(archive_world.World):
             key = (item["pk"], item["sk"])
             if item["expires_at"] <= self.now.timestamp() and written[key] < through:
                 self.raw.delete(key)
-                self.raw.log(*key, None)
 
     # what is seen -------------------------------------------------------------------------------------------------------
 

@@ -338,7 +338,7 @@ def test_a_command_that_is_not_clear_deletes_nothing(world, capsys, arguments, c
 
 
 def test_the_command_says_how_many_rows_it_deleted_and_again_that_there_are_none(world, capsys):
-    assert ask(capsys, "delete", "weather", "A", *RANGE, "--yes")[:2] == (0, "deleted 1 rows\n")
+    assert ask(capsys, "delete", "weather", "A", *RANGE, "--yes")[:2] == (0, "deleted 1 row\n")
     assert ask(capsys, "delete", "weather", "A", *RANGE, "--yes")[:2] == (0, "deleted 0 rows\n")
     assert ask(capsys, "delete", "weather", "A", "--all", "--end", iso_seconds(START), "--yes")[1] == "deleted 6 rows\n"
     code, _, err = ask(capsys, "delete", "weather", "B", "--all", "--yes")
@@ -353,6 +353,6 @@ def test_on_a_terminal_it_asks_with_the_number_of_rows(world, capsys, monkeypatc
     asked = []
     assert ask(capsys, "delete", "weather", "A", *RANGE)[0] == code
     assert asked == [
-        "Delete 1 rows of dataset weather, group A, from 2023-08-05T07:00:00Z to 2023-08-05T08:00:00Z?",
+        "Delete 1 row of dataset weather, group A, from 2023-08-05T07:00:00Z to 2023-08-05T08:00:00Z?",
     ]
     assert len(world.store.query("weather", "A")) == left

@@ -133,6 +133,56 @@ def test_records_written_again_meanwhile_stay(world):
     world.check_streams()
 
 
+def test_a_record_written_and_deleted_while_an_erasure_runs_does_not_come_back(monkeypatch):
+    """A window ends between the two: its export has the record, and the tombstone has been removed before it is committed."""
+    world = World("last_write", monkeypatch)
+    world.lived()
+    real = world.export
+
+    def export(cut=None):
+        real()
+        world.now += MINUTE
+        world.write([record(4, 3, 9)])
+        world.open()
+        world.now += MINUTE
+        world.delete(KEYS[4])
+
+    before = {at: row for at, row in world.visible().items() if not LATE <= at < LATE + 3 * HOUR}
+    texts = [iso_seconds(at) for at in (LATE, LATE + 3 * HOUR)]
+    exports = iter([export])
+    done = erasing.run(
+        world.store, "weather", "A", *texts, lambda cut: next(exports, real)(cut), lambda: world.now, world.sleep
+    )  # fmt: skip
+    assert done["deleted again"] == 1
+    seen = {row["valid_time"] for row in world.store.query("weather", "A").to_pylist()}
+    assert seen == set(before)
+    real()
+    assert {row["valid_time"] for row in world.store.query("weather", "A").to_pylist()} == set(before)
+    world.erase(LATE, LATE + 3 * HOUR)
+    assert world.left(LATE, LATE + 3 * HOUR) == []
+
+
+def test_a_query_is_answered_though_an_erasure_removes_what_it_was_about_to_read(monkeypatch):
+    world = World("last_write", monkeypatch)
+    world.lived()
+    objects = world.backend.objects
+    real = objects.get
+    held = {
+        segment.key for segment in world.catalog.manifest("weather", RAW, "A").segments if segment.first < to_micros(LATE + HOUR)
+    }
+
+    def get(key):
+        if key in held and objects.get is not real:
+            monkeypatch.setattr(objects, "get", real)
+            world.erase(LATE, LATE + 3 * HOUR)
+        return real(key)
+
+    monkeypatch.setattr(objects, "get", get)
+    found = {row["valid_time"] for row in world.store.query("weather", "A").to_pylist()}
+    assert found == {at for at in world.visible() if not LATE <= at < LATE + 3 * HOUR}
+    assert objects.get is real
+
+
 class Stop(Exception):
     """The process ends."""
 

@@ -7,7 +7,7 @@ import pytest
 from tests.support.fuzz import piece
 
 
-@pytest.mark.parametrize("number", [1_000_000, 1_000_001, 1_000_002])
+@pytest.mark.parametrize("number", [1_000_000, 1_000_001])
 def test_whatever_is_sent_is_answered_and_what_is_accepted_reads_back(number):
     seen = piece(number)
     assert seen["bodies"] >= 1000

@@ -15,7 +15,7 @@ from tests.unit.test_levels import live_a_while, values
 GROUPS = tuple("ABCDEF")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_seeded_life_of_several_groups_in_two_buckets(seed):
     chance = random.Random(seed)
     world = World(plant("hourly", "daily", "monthly", partitions=2), datetime(2024, 12, 20, 22, 30, tzinfo=UTC))
