@@ -21,7 +21,7 @@ demo: $(INSTALLED) $(NODE) ## a year of weather through a stage deployed to this
 test: $(DEVELOP) $(NODE) lint ## lint, then every test, the end-to-end one on a fresh laptop cloud among them
 	@$(BIN)/python -m tests.support.dynamodb_local
 	@echo "tests:"
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-localstack: $(DEVELOP) ## the contract and integration suites against LocalStack (AWS_ENDPOINT_URL=… pytest: against any other)
 	@$(BIN)/python -m tests.support.localstack $(VENV)/localstack $(ARGS)
