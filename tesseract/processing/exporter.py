@@ -46,9 +46,10 @@ def ensure_started(catalog: Catalog, exports: Exports) -> datetime:
 def _applied_at(catalog: Catalog, name: str) -> int:
     """When (µs) a dataset was made; 0 where that is not known: a damaged version must not hold up the others."""
     try:
-        return catalog.versions(name)[0].applied_at
+        first = catalog.dataset(name, 1)
     except DamagedError:
         return 0
+    return first.applied_at if first else 0
 
 
 def earliest_of(exports: Exports) -> datetime:

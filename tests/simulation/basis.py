@@ -10,7 +10,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from tesseract.config.dataset import Dataset
-from tesseract.errors import DamagedError, TesseractError
+from tesseract.config.manager import apply
+from tesseract.errors import ConfigError, DamagedError, TesseractError
 from tesseract.model import Record
 from tests.simulation.compare import Unreadable, answered
 from tests.simulation.scheduler import Actor, Crashed, Scheduler, Violation
@@ -120,3 +121,14 @@ class Basis:
         )
         if not expected:
             raise Violation(f"exception: {error!r}") from error
+
+    def _applied(self, wanted: Dataset) -> bool:
+        """Whether another configuration was taken: one that is new, and that no rule of changes refuses."""
+        if wanted == self.stage.newest:
+            return False
+        try:
+            self.stage.newest = apply(self.stage.catalog, wanted, self.sim.now).dataset
+        except ConfigError as error:
+            self.sim.say("config refused:", error)
+            return False
+        return True

@@ -8,9 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tesseract.config.dataset import STATS, Level
-from tesseract.config.manager import apply
 from tesseract.config.tiers import UNITS
-from tesseract.errors import ConfigError
 from tesseract.model import Record
 from tesseract.processing.live_item import live_levels
 from tesseract.processing.marking import mark
@@ -97,12 +95,7 @@ class Clients(Basis):
             shown = r.choice(((), (next(iter(now.fields)),)))
             new = Level(name, dict.fromkeys(STATS, shown))
             wanted = replace(now, levels=tuple(new if level.name == name else level for level in now.levels))
-        if wanted == now:
-            return
-        try:
-            self.stage.newest = apply(self.stage.catalog, wanted, self.sim.now).dataset
-        except ConfigError as error:
-            self.sim.say("config refused:", error)
+        if not self._applied(wanted):
             return
         for level in self.stage.newest.levels:
             self.sim.say("CONFIG version", self.stage.newest.version, level, f"buffer {self.stage.newest.buffer_ttl_hours} h")

@@ -7,8 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from tesseract.config.manager import apply
-from tesseract.errors import ConfigError, InputError, TesseractError
+from tesseract.errors import InputError, TesseractError
 from tesseract.utils.time_utils import from_micros
 from tests.simulation.archive_checks import SKEW
 from tests.simulation.basis import Basis
@@ -89,12 +88,7 @@ class Keeping(Basis):
         if missing and r.random() < 0.4:
             name = r.choice(missing)
             wanted = replace(now, fields={**now.fields, name: FIELDS[name]})
-        if wanted == now:
-            return
-        try:
-            self.stage.newest = apply(self.stage.catalog, wanted, self.sim.now).dataset
-        except ConfigError as error:
-            self.sim.say("config refused:", error)
+        if not self._applied(wanted):
             return
         newest = self.stage.newest
         self.sim.say("CONFIG version", newest.version, "ladder", *newest.ladder, "fields", *newest.fields)
