@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tesseract.errors import DamagedError, InputError, NotFoundError
+from tesseract.errors import InputError, NotFoundError
 from tesseract.stage import stage_of, use_stage
-from tesseract.utils.time_utils import iso_seconds, parse_time, utc_now
+from tesseract.utils.time_utils import iso_seconds, utc_now
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     import pyarrow as pa
 
-    from tesseract.config.dataset import Dataset, Level
+    from tesseract.config.dataset import Dataset
     from tesseract.ingestion.producer import Producer
     from tesseract.ingestion.validators import Rejection
+    from tesseract.query.asking import Options, Time
     from tesseract.query.catalog import Group, Lookup
     from tesseract.query.engine import Engine
+    from tesseract.query.estimates import Plan
+    from tesseract.query.question import Question
     from tesseract.query.results import Result
     from tesseract.storage.base import Backend
     from tesseract.storage.catalog import Catalog
 
-Time = datetime | str | None
+    Groups = Group | list[Any] | None
 T = TypeVar("T")
 
 
@@ -64,55 +69,62 @@ class Store:
     def _engine(self) -> Engine:
         from tesseract.query.engine import Engine
 
-        return Engine(self.backend, self.catalog, self._lookup)
+        return Engine(self.backend)
 
     def query(
         self,
         dataset: str,
-        group: Group | list[Any] | None = None,
+        group: Groups = None,
         start: Time = None,
         end: Time = None,
-        *,
-        level: str = "raw",
-        fields: Iterable[str] | None = None,
-        as_of: Time = None,
+        **options: Unpack[Options],
     ) -> pa.Table:
         """The rows of [start, end) as an Arrow table, sorted by group, then time; the same columns from every tier.
 
-        `group` None is every group that archive or stream know; `start`, `end` None is an open end. Raw columns: the group_by
-        fields, `valid_time`, `ref_time`, the fields. Of a level: the group_by fields, `period_start`, `rows`, `<field>_<stat>`, for
-        the periods whose start lies in the range and that have a record. A raw query sees every acknowledged write; a level may
-        lag behind by the stream's seconds. Raises InputError with what would be right, NotFoundError for a dataset or a group that
-        does not exist.
+        `group` None is every group that archive or stream know; `"K*"`, `"NY/*"` are those that match; `start`, `end` None is an
+        open end. Raw columns: the group_by fields, `valid_time`, `ref_time`, the fields. Of a level: the group_by fields,
+        `period_start`, `rows`, `<field>_<stat>`, for the periods whose start lies in the range and that have a record. A raw query
+        sees every acknowledged write; a level may lag behind by the stream's seconds. Raises InputError with what would be right,
+        NotFoundError for a dataset or a group that does not exist, RetryError where it takes longer than `timeout`.
 
-        `as_of` shows the archive as it was at that moment, alone: DynamoDB keeps no past of the buffer and of live items, so rows
-        that had not been archived by then are missing. States are kept as long as the dataset's `history` says.
+        level     raw, or a level, also one that the dataset does not keep: it is computed from what is kept
+        fields    only these, of a level also single statistics: `["temp"]`, `["temp_avg"]`
+        where     only rows that pass: `"temp > 20 and note is not null"`
+        as_of     the archive as it was at that moment, alone: DynamoDB keeps no past of the buffer and of live items, so rows that
+                  had not been archived by then are missing. States are kept as long as the dataset's `history` says
+        known_at  what was known at that ref time; the dataset must keep `revisions: all`
+        tz        periods of a level by the clock of this zone, such as `"America/New_York"`
+        limit     the first rows alone
+        order     `"desc"`: the newest rows of each group first
+        timeout   seconds
         """
-        return self.read(dataset, group, start, end, level=level, fields=fields, as_of=as_of).table
+        return self.read(dataset, group, start, end, **options).table
 
-    def read(
-        self,
-        dataset: str,
-        group: Group | list[Any] | None = None,
-        start: Time = None,
-        end: Time = None,
-        *,
-        level: str = "raw",
-        fields: Iterable[str] | None = None,
-        as_of: Time = None,
-    ) -> Result:
-        """`query`, with how the answer came about: `.table`, `.stats` (rows by source, segments, Queries), `.plans`."""
-        from tesseract.query.engine import Question
+    def read(self, dataset: str, group: Groups = None, start: Time = None, end: Time = None, **options: Unpack[Options]) -> Result:
+        """`query`, with how the answer came about: `.table`, `.stats` (rows by source, requests, bytes), `.plan`."""
+        question = self._question(dataset, group, start, end, options)
+        return self._engine.read(question, self._clock())
+
+    def scan(
+        self, dataset: str, group: Groups = None, start: Time = None, end: Time = None, **options: Unpack[Options]
+    ) -> pa.RecordBatchReader:
+        """`query` as a stream of record batches, for answers larger than memory: Polars, DuckDB and pandas take it as it is.
+
+        It is read while it is used, part by part, and may be left early. `timeout` is for each part.
+        """
+        question = self._question(dataset, group, start, end, options)
+        return self._engine.scan(question, self._clock())
+
+    def plan(self, dataset: str, group: Groups = None, start: Time = None, end: Time = None, **options: Unpack[Options]) -> Plan:
+        """What `query` would read, and how many requests and bytes that is, about: `.slices`, `.requests`, `.bytes`."""
+        question = self._question(dataset, group, start, end, options)
+        return self._engine.plan(question, self._clock())
+
+    def _question(self, dataset: str, group: Groups, start: Time, end: Time, options: Options) -> Question:
+        from tesseract.query.asking import question
 
         config = self.dataset(dataset)
-        now = self._clock()
-        first, last = self.span(start, end)
-        past = self._time(as_of, now, "as_of")
-        if past is not None and past > now:
-            raise InputError(f"as_of {iso_seconds(past)} lies ahead", hint="without it, a query shows everything as it is now")
-        names = list(fields) if fields is not None else None
-        question = Question(config, self._group_keys(config, group), first, last, _level(config, level), names, past)
-        return self._engine.read(question, now)
+        return question(config, self._group_keys(config, group), self.span(start, end), options, self._clock())
 
     def latest(self, dataset: str, group: Group | None = None) -> list[dict[str, Any]]:
         """The newest reading of a group, or of every group: group_by fields, `valid_time`, `ref_time`, the fields.
@@ -210,25 +222,18 @@ class Store:
 
     def sql(self, text: str) -> pa.Table:
         """The answer to one SQL statement. Tables: each dataset by its name, each level as `<dataset>_<level>`, all groups and all
-        times; only those that the statement names are read. Raises InputError where DuckDB does not understand it.
+        times; of those that the statement names are read the columns, groups and times that it needs, in bounded memory. Each use
+        of a table is a read of its own. Raises InputError where DuckDB does not understand it.
         """
         from tesseract.query import sql
+        from tesseract.query.sql_scan import Tables
 
-        known = sql.views(self._undamaged())
-        return sql.run(text, known, lambda view: self.query(view.dataset.name, level=view.level.name if view.level else "raw"))
+        scan = lambda question: self._engine.scan(question, self._clock())  # noqa: E731
+        return sql.run(text, Tables(self.datasets, self.dataset, self._lookup.groups, scan))
 
     def datasets(self) -> list[str]:
         """The names of all datasets."""
         return self._ask(self.catalog.dataset_names)
-
-    def _undamaged(self) -> Iterator[Dataset]:
-        """The configurations of all datasets but those that do not decode: one must not keep the others from being read."""
-        for name in self.datasets():
-            try:
-                found = self.dataset(name)
-            except DamagedError:
-                continue
-            yield found
 
     def groups(self, dataset: str) -> list[str]:
         """The groups of a dataset that archive or stream know, as `query` takes them."""
@@ -259,33 +264,19 @@ class Store:
             ) from error
 
     def _group_keys(self, dataset: Dataset, group: Group | list[Any] | None) -> list[str] | None:
-        from tesseract.query.catalog import group_key
+        from tesseract.query.globs import expand
 
         if group is None:
             return None
-        return [group_key(dataset, one) for one in (group if isinstance(group, list) else [group])]
+        wanted = group if isinstance(group, list) else [group]
+        return expand(dataset, wanted, lambda: self._lookup.groups(dataset))
 
     def span(self, start: Time, end: Time) -> tuple[datetime | None, datetime | None]:
         """[start, end) as moments, None an open end. Raises InputError where one is no time, or the end comes first."""
+        from tesseract.query.asking import moment
+
         now = self._clock()
-        first, last = self._time(start, now, "start"), self._time(end, now, "end")
+        first, last = moment(start, now, "start"), moment(end, now, "end")
         if first is not None and last is not None and last < first:
             raise InputError(f"end {iso_seconds(last)} is before start {iso_seconds(first)}")
         return first, last
-
-    def _time(self, value: Time, now: datetime, what: str) -> datetime | None:
-        if value is None or isinstance(value, datetime):
-            if value is not None and value.tzinfo is None:
-                raise InputError(f"{what} {value.isoformat()} has no time zone", hint="give it tzinfo=datetime.UTC")
-            return None if value is None else value.astimezone(UTC)
-        return parse_time(value, now, what)
-
-
-def _level(dataset: Dataset, name: str) -> Level | None:
-    if name == "raw":
-        return None
-    level = dataset.level(name)
-    if level is None:
-        names = ", ".join(["raw", *(level.name for level in dataset.levels)])
-        raise InputError(f"dataset {dataset.name} has no level {name!r}", hint=f"levels: {names}")
-    return level

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -78,12 +78,15 @@ class Lookup:
         self._backend, self._catalog = backend, catalog
         self._lives: dict[tuple[str, int], Life] = {}
 
-    def groups(self, dataset: Dataset) -> list[str]:
-        """The keys of all groups that the archive or the stream of changes knows, in result order."""
-        found = set(self._catalog.groups(dataset.name, "raw"))
-        for shard in range(LATEST_SHARDS):
-            found |= {item["sk"] for item in self._backend.live.query(latest_pk(dataset.name, shard))}
-        return sorted(found, key=group_order)
+    def groups(self, dataset: Dataset, each: Callable[..., Iterable[set[str]]] = map) -> list[str]:
+        """The keys of all groups that the archive or the stream of changes knows, in result order. `each` is a `map`."""
+
+        def part(shard: int | None) -> set[str]:
+            if shard is None:
+                return set(self._catalog.groups(dataset.name, "raw"))
+            return {item["sk"] for item in self._backend.live.query(latest_pk(dataset.name, shard))}
+
+        return sorted(set().union(*each(part, [None, *range(LATEST_SHARDS)])), key=group_order)
 
     def is_known(self, dataset: Dataset, group: str) -> bool:
         """Whether a group has a partition, a latest value or a day mark. Without any of them it may still have fresh rows."""

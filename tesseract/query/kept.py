@@ -34,8 +34,8 @@ from tesseract.query.plan import (
     merged_plan,
     starting_in,
 )
-from tesseract.query.raw import Source
 from tesseract.query.results import Stats, empty, within
+from tesseract.query.source import Source
 from tesseract.storage.columns import FIELDS_FROM, LIVE_FROM, ORDER, STATE, LevelRow, level_stats, level_table, unify
 from tesseract.storage.conform import conform, declared_kinds
 from tesseract.storage.keys import level_partition, live_pk

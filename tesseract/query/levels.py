@@ -25,8 +25,9 @@ from tesseract.model import FieldValue
 from tesseract.processing.aggregator import ALL, Fields, State, decode_state, fold, identity, merge, shift, shown
 from tesseract.query.kept import Kept, columns_of, kept_rows, marks_from, merged_periods, ranges_from
 from tesseract.query.plan import DAY, Facts, Range, ceiling, coalesce
-from tesseract.query.raw import Rows, Source, read_raw
+from tesseract.query.raw import Rows, read_raw
 from tesseract.query.results import Stats, within
+from tesseract.query.source import Source
 from tesseract.storage.arrow_types import exact, is_number
 from tesseract.storage.columns import STATE, LevelRow, level_table, unify
 from tesseract.storage.keys import level_partition

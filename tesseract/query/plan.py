@@ -102,9 +102,11 @@ class LevelPlan(NamedTuple):
     group: str
     stretches: tuple[Stretch, ...]
     archive: tuple[SegmentSlice, ...]
+    level: str = ""
+    horizon: int = TIME_MAX  # no period begins after it
 
     def __str__(self) -> str:
-        return "\n".join([f"level {self.group}", *(f"  {part}" for part in (*self.stretches, *self.archive))])
+        return "\n".join([f"{self.level} {self.group}", *(f"  {part}" for part in (*self.stretches, *self.archive))])
 
 
 def day_text(day: int) -> str:
@@ -137,11 +139,12 @@ def raw_plan(group: str, ranges: Sequence[Range], manifest: Manifest, facts: Fac
 
     Between two ranges a segment's slice may reach over the gap: a file is fetched once.
     """
-    days: list[DaySlice] = []
-    for wanted in ranges:
-        for span in hot_spans(wanted, facts):
-            days += _days(span, facts)
-    return RawPlan(group, tuple(ranges), tuple(days), segment_slices(ranges, manifest))
+    return RawPlan(group, tuple(ranges), tuple(hot_days(ranges, facts)), segment_slices(ranges, manifest))
+
+
+def hot_days(ranges: Sequence[Range], facts: Facts) -> list[DaySlice]:
+    """The slices of the buffer that hold what `ranges` (sorted, disjoint) have there, without overlap. More marks, more slices."""
+    return [part for wanted in ranges for span in hot_spans(wanted, facts) for part in _days(span, facts)]
 
 
 def level_plan(group: str, ranges: Sequence[Range], manifest: Manifest, facts: Facts) -> LevelPlan:
@@ -157,7 +160,7 @@ def level_plan(group: str, ranges: Sequence[Range], manifest: Manifest, facts: F
         if at < wanted.end:
             stretches.append(Stretch("snapshot", at, wanted.end))
     cold = [Range(part.start, part.end) for part in stretches if part.source == "snapshot"]
-    return LevelPlan(group, tuple(stretches), segment_slices(cold, manifest))
+    return LevelPlan(group, tuple(stretches), segment_slices(cold, manifest), _level_name(manifest), facts.horizon)
 
 
 def merged_plan(group: str, wanted: Range, unit: Unit, manifest: Manifest, facts: Facts) -> LevelPlan:
@@ -171,7 +174,12 @@ def merged_plan(group: str, wanted: Range, unit: Unit, manifest: Manifest, facts
         if part.source == "snapshot" and start < end:
             stretches.append(Stretch("snapshot", start, end))
     cold = [Range(part.start, part.end) for part in stretches]
-    return LevelPlan(group, tuple(stretches), segment_slices(cold, manifest))
+    return LevelPlan(group, tuple(stretches), segment_slices(cold, manifest), _level_name(manifest), facts.horizon)
+
+
+def _level_name(manifest: Manifest) -> str:
+    """The level that a partition is of: `hourly@…` is one of its lives."""
+    return manifest.level.partition("@")[0]
 
 
 def segment_slices(ranges: Sequence[Range], manifest: Manifest) -> tuple[SegmentSlice, ...]:

@@ -13,7 +13,8 @@ from tesseract.config.dataset import Dataset
 from tesseract.model import Segment
 from tesseract.query.catalog import Lookup, of_manifest
 from tesseract.query.plan import DAY, TIME_MAX, TIME_MIN, Facts, Range, hot_spans
-from tesseract.query.raw import Source, read_raw
+from tesseract.query.raw import read_raw
+from tesseract.query.source import Source
 from tesseract.storage.base import Backend
 from tesseract.storage.catalog import Catalog
 from tesseract.utils.time_utils import to_micros
@@ -60,14 +61,27 @@ def portions(wanted: Range, segments: Iterable[Segment], hot: Sequence[Range], r
 
     Pure. `hot` are the parts of the range that the buffer holds rows of, as `plan.hot_spans` gives them.
     """
-    weights = [(Range(part.first, part.last + 1), part.rows) for part in segments]
-    weights += [(span, HOT_DAY * -(-(span.end - span.start) // DAY)) for span in hot]
-    return _cut(wanted, weights, rows)
+    return cut(wanted, weights(segments, hot), rows)
 
 
-def _cut(wanted: Range, weights: Sequence[tuple[Range, int]], rows: int) -> list[Range]:
+def weights(segments: Iterable[Segment], hot: Sequence[Range]) -> list[tuple[Range, float]]:
+    """Where the rows of a group are, about, and how many. Pure."""
+    found: list[tuple[Range, float]] = [
+        (Range(part.first, part.last + 1), part.rows / max(len(part.groups), 1)) for part in segments
+    ]
+    return found + [(span, HOT_DAY * -(-(span.end - span.start) // DAY)) for span in hot]
+
+
+def within(wanted: Range, weights: Iterable[tuple[Range, float]]) -> float:
+    """How many rows lie in a range, about. Pure."""
     inside = [(span, count) for span, count in weights if span.start < wanted.end and wanted.start < span.end]
-    if sum(count * _share(span, wanted) for span, count in inside) <= rows or wanted.end - wanted.start <= SHORTEST:
+    return sum(count * _share(span, wanted) for span, count in inside)
+
+
+def cut(wanted: Range, weights: Sequence[tuple[Range, float]], rows: int) -> list[Range]:
+    """Ranges that cover `wanted` exactly, in order, of about `rows` rows each at most. Pure."""
+    inside = [(span, count) for span, count in weights if span.start < wanted.end and wanted.start < span.end]
+    if within(wanted, inside) <= rows or wanted.end - wanted.start <= SHORTEST:
         return [wanted]
     # in the middle of what is there: an open range has most of its length where nothing is
     low = max(wanted.start, min(span.start for span, _ in inside))
@@ -75,7 +89,7 @@ def _cut(wanted: Range, weights: Sequence[tuple[Range, int]], rows: int) -> list
     middle = (low + high) // 2
     if not wanted.start < middle < wanted.end:
         return [wanted]
-    return _cut(Range(wanted.start, middle), inside, rows) + _cut(Range(middle, wanted.end), inside, rows)
+    return cut(Range(wanted.start, middle), inside, rows) + cut(Range(middle, wanted.end), inside, rows)
 
 
 def _share(span: Range, wanted: Range) -> float:

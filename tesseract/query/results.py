@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tesseract.config.dataset import STATS, Dataset, Level
 from tesseract.errors import InputError
+from tesseract.query.estimates import Plan, estimated
 from tesseract.query.plan import Range
 from tesseract.storage.arrow_types import TIMESTAMP
 from tesseract.storage.columns import DELETED, WRITE_TIME, level_table, raw_table, unify
 from tesseract.storage.conform import conform, declared_kinds
+from tesseract.storage.metered import Reads
 from tesseract.storage.newest import Order, newest
 from tesseract.utils.time_utils import from_micros
 
@@ -43,11 +45,20 @@ class Stats:
     live_items: int = 0
     snapshot_rows: int = 0
     recomputed: int = 0
+    dynamodb_requests: int = 0
+    dynamodb_bytes: int = 0
+    s3_requests: int = 0
+    s3_bytes: int = 0
 
     def add(self, other: Stats) -> None:
         """Add the counts of another part of the same query."""
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+    def count(self, before: Reads, after: Reads) -> None:
+        """Set what was read between two looks at a query's counts."""
+        for name, first, last in zip(Reads._fields, before, after, strict=True):
+            setattr(self, name, last - first)
 
     def as_dict(self) -> dict[str, int]:
         """Name → count."""
@@ -55,18 +66,29 @@ class Stats:
 
 
 class Result(NamedTuple):
-    """A table, how it came about, and the plans that were carried out (each prints itself)."""
+    """A table, how it came about, and the plans that were carried out."""
 
     table: pa.Table
     stats: Stats
-    plans: tuple[Any, ...]
+    plans: tuple[object, ...]
+
+    @property
+    def plan(self) -> Plan:
+        """The slices that were read, with what they were estimated at: to be held against `stats`."""
+        return estimated(self.plans, 0)
 
 
-def merge_raw(archive: Sequence[pa.Table], buffer: pa.Table, ranges: Sequence[Range], order: Order) -> tuple[pa.Table, Stats]:
-    """The visible rows of one group within `ranges`, by time, and how many came from where. `archive`: oldest window first."""
+def merge_raw(
+    archive: Sequence[pa.Table], buffer: pa.Table, ranges: Sequence[Range], order: Order, deleted: bool = False
+) -> tuple[pa.Table, Stats]:
+    """The visible rows of one group within `ranges`, by time, and how many came from where. `archive`: oldest window first.
+
+    With `deleted`, tombstones too.
+    """
     merged, below = newest([*archive, buffer], order)
     from_buffer = pc.is_null(merged[WRITE_TIME])
-    keep = pc.and_(pc.invert(merged[DELETED]), within(merged["valid_time"], ranges))
+    keep = within(merged["valid_time"], ranges)
+    keep = keep if deleted else pc.and_(pc.invert(merged[DELETED]), keep)
     if pc.all(keep, skip_nulls=False).as_py() is not True:
         merged, below, from_buffer = merged.filter(keep), below.filter(keep), from_buffer.filter(keep)
     stats = Stats(
@@ -89,6 +111,14 @@ def within(times: pa.ChunkedArray, ranges: Sequence[Range]) -> pa.ChunkedArray:
 
 def _count(flags: pa.ChunkedArray) -> int:
     return int(pc.sum(flags).as_py() or 0)
+
+
+def all_declared(dataset: Dataset, level: Level | None, fields: Sequence[str] | None) -> bool:
+    """Whether the columns of a result are known before its rows are: none of them is of a field that nobody declared."""
+    if dataset.unknown_fields != "keep":
+        return True
+    columns = empty(dataset, level).column_names
+    return fields is not None and all(name in columns or (level is not None and name in dataset.fields) for name in fields)
 
 
 def empty(dataset: Dataset, level: Level | None) -> pa.Table:

@@ -10,6 +10,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO, Protocol
 
+import msgspec
+
 from tesseract.model import Item
 
 Key = tuple[str, str]  # (pk, sk)
@@ -83,6 +85,14 @@ class Table(Protocol):
         self, pk: str, low: str | None = None, high: str | None = None, *, reverse: bool = False, limit: int = 0
     ) -> Iterator[Item]:
         """The items of one partition with low <= sk < high in sort-key order; `limit` 0 means all."""
+
+    def pages(
+        self, pk: str, low: str | None = None, high: str | None = None, *, reverse: bool = False, limit: int = 0
+    ) -> Iterator[list[msgspec.Raw]]:
+        """`query`, undecoded: each item as JSON in DynamoDB's wire form, a list for each request; one may be empty.
+
+        `codec.item_from_wire` decodes an item, `buffer_columns.buffer_table` those of a group's day together.
+        """
 
     def put(self, item: Item, condition: Condition | None = None, until: datetime | None = None) -> None:
         """Write the whole item. Raises ConditionFailed where the condition does not hold.

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, TypeVar
 from uuid import uuid4
 
+import msgspec
 from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
 from tesseract.errors import BackendError, ConditionFailed, InputError, NotFoundError, RetryError, TesseractError, Throttled
@@ -98,40 +99,31 @@ class DynamoTable:
     def query(
         self, pk: str, low: str | None = None, high: str | None = None, *, reverse: bool = False, limit: int = 0
     ) -> Iterator[Item]:
-        for wire in self.query_wire(pk, low, high, reverse=reverse, limit=limit):
-            yield item_from_wire(wire)
+        for page in self.pages(pk, low, high, reverse=reverse, limit=limit):
+            yield from map(item_from_wire, page)
 
-    def query_wire(
+    def pages(
         self, pk: str, low: str | None = None, high: str | None = None, *, reverse: bool = False, limit: int = 0
-    ) -> Iterator[WireItem]:
-        """`query`, items as they come over the wire."""
-        names: dict[str, Any] = {":pk": {"S": pk}}
-        condition = "pk = :pk"
+    ) -> Iterator[list[msgspec.Raw]]:
         if low is not None and high is not None and low >= high:
             return
-        if low is not None:
-            condition += " AND sk >= :low" if high is None else " AND sk BETWEEN :low AND :high"
-            names[":low"] = {"S": low}
-        elif high is not None:
-            condition += " AND sk < :high"
-        if high is not None:
-            names[":high"] = {"S": high}
-        arguments: dict[str, Any] = {"KeyConditionExpression": condition, "ExpressionAttributeValues": names}
+        arguments: dict[str, Any] = {**_between(pk, low, high), "ConsistentRead": True, "ScanIndexForward": not reverse}
         if limit:
             arguments["Limit"] = limit
-        count = 0
+        left = limit
         while True:
-            answer = self._call("Query", (pk, low or ""), ConsistentRead=True, ScanIndexForward=not reverse, **arguments)
-            for wire in answer["Items"]:
-                if high is not None and wire["sk"]["S"] == high:
-                    continue  # BETWEEN includes its end, a half-open range does not
-                yield wire
-                count += 1
-                if limit and count >= limit:
-                    return
-            if "LastEvaluatedKey" not in answer:
+            answer: _Page = self._call("Query", (pk, low or ""), form=_Page, **arguments)
+            page = answer.Items
+            edge = 0 if reverse else -1
+            if high is not None and page and _sk(page[edge]) == high:
+                del page[edge]  # BETWEEN includes its end, a half-open range does not
+            if limit:
+                page = page[:left]
+                left -= len(page)
+            yield page
+            if not answer.LastEvaluatedKey or (limit and not left):
                 return
-            arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            arguments["ExclusiveStartKey"] = answer.LastEvaluatedKey
 
     def put(self, item: Item, condition: Condition | None = None, until: datetime | None = None) -> None:
         key = (str(item["pk"]), str(item["sk"]))
@@ -181,13 +173,46 @@ class DynamoTable:
                 time.sleep(next(waits) if until is None else min(next(waits), max(_left(until), 0)))
         return [item_from_wire(request["PutRequest"]["Item"]) for request in requests]
 
-    def _call(self, operation: str, key: Key, table: bool = True, until: datetime | None = None, **arguments: Any) -> Any:
+    def _call(
+        self, operation: str, key: Key, table: bool = True, until: datetime | None = None, form: Any = Any, **arguments: Any
+    ) -> Any:
         if table:
             arguments["TableName"] = self.name
         try:
-            return self._wire.call(operation, arguments, until)
+            return self._wire.call(operation, arguments, until, form)
         except WireError as error:
             raise translate(error, operation, f"{self.name} {key[0]} {key[1]}".strip()) from error
+
+
+class _Page(msgspec.Struct):
+    """An answer to a Query, whose items are left as they are."""
+
+    Items: list[msgspec.Raw]
+    LastEvaluatedKey: WireItem | None = None
+
+
+class _Named(msgspec.Struct):
+    """What tells an item of a partition from the others."""
+
+    sk: dict[str, str]
+
+
+def _sk(item: msgspec.Raw) -> str:
+    return msgspec.json.decode(item, type=_Named).sk["S"]
+
+
+def _between(pk: str, low: str | None, high: str | None) -> dict[str, Any]:
+    """The condition of a Query for low <= sk < high, or <= high where there is a low: DynamoDB takes two conditions in one form."""
+    names: dict[str, Any] = {":pk": {"S": pk}}
+    condition = "pk = :pk"
+    if low is not None:
+        condition += " AND sk >= :low" if high is None else " AND sk BETWEEN :low AND :high"
+        names[":low"] = {"S": low}
+    elif high is not None:
+        condition += " AND sk < :high"
+    if high is not None:
+        names[":high"] = {"S": high}
+    return {"KeyConditionExpression": condition, "ExpressionAttributeValues": names}
 
 
 def _left(until: datetime) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 from tesseract.config.dataset import Dataset
 from tesseract.model import Item, RawImage, Record
 from tesseract.storage.codec import Wire, from_wire
-from tesseract.storage.keys import history_key, raw_key
+from tesseract.storage.keys import history_key, history_valid_time, is_history, raw_key
 from tesseract.utils.time_utils import EPOCH, MAX_TIME, from_iso, iso_micros
 
 HOLD = timedelta(days=2)  # a record of any age stays at least this long, so that its export finds it
@@ -70,12 +70,12 @@ def raw_image(wire: dict[str, Wire]) -> RawImage:
 
 
 def records_of(item: Item, group: str) -> list[Record]:
-    """The records of a raw item: one today, but readers must not count on it."""
+    """The records of a raw item, current or a revision kept: one today, but readers must not count on it."""
     ref_time: Any = item.get("ref_time")
     return [
         Record(
             group=group,
-            valid_time=from_iso(item["sk"]),
+            valid_time=history_valid_time(item["sk"]) if is_history(item["sk"]) else from_iso(item["sk"]),
             ref_time=None if ref_time is None else from_iso(ref_time),
             fields=item["fields"],
             deleted=bool(item.get("deleted", False)),

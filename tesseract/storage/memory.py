@@ -10,11 +10,16 @@ from pathlib import Path
 from threading import RLock
 from typing import BinaryIO
 
+import msgspec
+
 from tesseract.errors import ConditionFailed, NotFoundError
 from tesseract.model import Item
 from tesseract.storage.base import Absent, Backend, Before, Condition, Counters, Is, Key, NotAfter, ObjectInfo
 from tesseract.storage.codec import Wire, item_from_wire, item_to_wire, to_wire
 from tesseract.utils.time_utils import utc_now
+
+PAGE_BYTES = 1 << 20  # of JSON, about: DynamoDB gives a MB of items in an answer
+_to_json = msgspec.json.Encoder().encode
 
 
 class MemoryTable:
@@ -38,14 +43,36 @@ class MemoryTable:
     def query(
         self, pk: str, low: str | None = None, high: str | None = None, *, reverse: bool = False, limit: int = 0
     ) -> Iterator[Item]:
+        return map(item_from_wire, self._found(pk, low, high, reverse, limit))
+
+    def pages(
+        self, pk: str, low: str | None = None, high: str | None = None, *, reverse: bool = False, limit: int = 0
+    ) -> Iterator[list[msgspec.Raw]]:
+        left = limit
+        while True:  # as over the wire: each page is of its own moment
+            page: list[msgspec.Raw] = []
+            size = 0
+            for wire in self._found(pk, low, high, reverse, left):
+                if size >= PAGE_BYTES:
+                    break
+                body = _to_json(wire)
+                page.append(msgspec.Raw(body))
+                size += len(body)
+                last = wire["sk"]["S"]
+            yield page
+            left -= len(page) if limit else 0
+            if size < PAGE_BYTES or (limit and not left):
+                return
+            low, high = (low, last) if reverse else (f"{last}\0", high)
+
+    def _found(self, pk: str, low: str | None, high: str | None, reverse: bool, limit: int) -> list[Wire]:
         with self._lock:
             order = self._order.get(pk, [])
             first = bisect_left(order, low) if low is not None else 0
             last = bisect_left(order, high) if high is not None else len(order)
             names = order[first:last]
             names = names[::-1] if reverse else names
-            found = [item_from_wire(self._partitions[pk][sk]) for sk in (names[:limit] if limit else names)]
-        return iter(found)
+            return [self._partitions[pk][sk] for sk in (names[:limit] if limit else names)]
 
     def put(self, item: Item, condition: Condition | None = None, until: datetime | None = None) -> None:
         wire = item_to_wire(item)

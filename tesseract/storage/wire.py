@@ -71,8 +71,8 @@ class Wire:
         self._credentials = session.get_credentials()
         self._session = URLLib3Session(timeout=TIMEOUT, max_pool_connections=MAX_CONNECTIONS, socket_options=NO_DELAY)
 
-    def call(self, operation: str, payload: dict[str, Any], until: datetime | None = None) -> Any:
-        """The answer to one call, as decoded JSON.
+    def call(self, operation: str, payload: dict[str, Any], until: datetime | None = None, form: Any = Any) -> Any:
+        """The answer to one call, as JSON decoded to the type `form`.
 
         Tries again where AWS throttles, does not answer, or is busy with a transaction; with `until` nothing is sent after it, and
         throttling is the caller's.
@@ -85,7 +85,7 @@ class Wire:
         for attempt in range(1, ATTEMPTS + 1):
             pause = next(waits)
             try:
-                return self._send(operation, body)
+                return self._send(operation, body, form)
             except (BotoCoreError, OSError) as error:
                 if attempt == ATTEMPTS or (until is not None and utc_now() + timedelta(seconds=pause) >= until):
                     hint = "check credentials, region and endpoint"
@@ -96,7 +96,7 @@ class Wire:
             time.sleep(pause)
         raise AssertionError("unreachable")
 
-    def _send(self, operation: str, body: bytes) -> Any:
+    def _send(self, operation: str, body: bytes, form: Any) -> Any:
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
 
@@ -108,7 +108,7 @@ class Wire:
         SigV4Auth(self._credentials.get_frozen_credentials(), "dynamodb", self._region).add_auth(request)
         answer = self._session.send(request.prepare())
         if answer.status_code == 200:
-            return msgspec.json.decode(answer.content)
+            return msgspec.json.decode(answer.content, type=form)
         raise _refusal(answer.status_code, answer.content)
 
 

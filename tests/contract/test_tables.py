@@ -4,11 +4,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import product
 
 import pytest
 
 from tesseract.errors import ConditionFailed, InputError
 from tesseract.storage.base import Absent, Before, Is, NotAfter
+from tesseract.storage.codec import item_from_wire
 
 ITEM = {
     "pk": "a#b",
@@ -64,6 +66,20 @@ def test_a_query_goes_on_beyond_a_page(table):
     table.put_many({"pk": "big", "sk": f"{index:02}", "body": body} for index in range(12))
     assert [item["sk"] for item in table.query("big")] == [f"{index:02}" for index in range(12)]
     assert len(list(table.query("big", limit=7))) == 7
+
+
+def test_pages_have_the_items_of_a_query_undecoded(table):
+    table.put_many({**ITEM, "pk": "big", "sk": f"{index:02}", "body": "x" * 200_000} for index in range(12))
+    spans = [(None, None), ("02", None), ("02", "11"), (None, "03"), ("03", "04"), ("04", "04"), ("5", None), ("05", "02")]
+    for (low, high), reverse, limit in product(spans, (False, True), (0, 1, 5, 7, 20)):
+        pages = list(table.pages("big", low, high, reverse=reverse, limit=limit))
+        found = [item_from_wire(raw) for page in pages for raw in page]
+        names = [f"{index:02}" for index in range(12) if (low or "") <= f"{index:02}" < (high or "a")]
+        names = names[::-1] if reverse else names
+        assert [item["sk"] for item in found] == (names[:limit] if limit else names)
+        assert all({**item, "sk": "1", "pk": "a#b"} == {**ITEM, "body": "x" * 200_000} for item in found)
+        assert max(map(len, pages), default=0) <= 6  # of items of 200 kB a MB holds no more
+    assert [raw for page in table.pages("nobody") for raw in page] == []
 
 
 def test_many_items_are_written_and_read_in_any_number(table):

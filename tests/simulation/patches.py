@@ -53,7 +53,7 @@ def simulated() -> Iterator[None]:
     put(sys.modules["tesseract.processing.live_item"], "LIVE_TTL", LIVE_TTL)
     put(parquet_writer, "encode", _encode)
     put(parquet_writer, "read", _read)
-    put(sys.modules["tesseract.query.raw"], "read", _read)
+    put(sys.modules["tesseract.query.source"], "read", _read)
     put(sys.modules["tesseract.ingestion.client"], "backoff", lambda attempts, at_least=0: 0)
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -95,6 +95,7 @@ def _read(
     end: datetime | None = None,
     columns: Sequence[str] | None = None,
     group: Mapping[str, str] | None = None,
+    **_: object,
 ) -> pa.Table:
     table = table_of(objects.get(segment.key))
     assert len(table) == segment.rows

@@ -186,6 +186,11 @@ class TapTable:
         found: Iterator[Any] = self.sim.call(f"query {pk}", lambda: self.table.query(pk, low, high, reverse=reverse, limit=limit))
         return found
 
+    def pages(self, pk: str, low: Any = None, high: Any = None, *, reverse: bool = False, limit: int = 0) -> Iterator[Any]:
+        pages = self.table.pages(pk, low, high, reverse=reverse, limit=limit)
+        while (page := self.sim.call(f"query {pk}", lambda: next(pages, None))) is not None:
+            yield page
+
     def put(self, item: Any, condition: Any = None, until: datetime | None = None) -> None:
         self.sim.call(f"put {item['pk']}", lambda: self._put(item, condition, until))
 
@@ -273,6 +278,12 @@ class Job:
 
     def cancel(self) -> bool:
         return False
+
+    def done(self) -> bool:
+        return True
+
+    def add_done_callback(self, call: Callable[[Job], object]) -> None:
+        call(self)
 
 
 def _shares(sim: Scheduler, items: list[Any]) -> list[list[Any]]:

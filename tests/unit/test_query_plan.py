@@ -66,7 +66,7 @@ def test_stretches_of_a_level_cover_the_range_exactly(wanted, through, marked, m
     for part in plan.stretches:
         if part.start <= moment < part.end:
             assert (part.source == "live") == is_hot(moment // DAY, through, marked)
-    assert "level G" in str(plan)
+    assert "hourly G" in str(plan)
 
 
 @given(moments, marks)

@@ -1,0 +1,90 @@
+"""A question as a user puts it, checked: one clear sentence for what cannot be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Literal, TypedDict
+
+from tesseract.config.dataset import Dataset, Level
+from tesseract.errors import InputError
+from tesseract.query.catalog import nearest
+from tesseract.query.question import Question
+from tesseract.query.where import parse
+from tesseract.utils.time_utils import iso_seconds, parse_time
+
+Time = datetime | str | None
+
+
+class Options(TypedDict, total=False):
+    """What `Store.query` and its like take besides groups and range."""
+
+    level: str
+    fields: Iterable[str] | None
+    where: str | None
+    as_of: Time
+    known_at: Time
+    tz: str | None
+    limit: int | None
+    order: Literal["asc", "desc"]
+    timeout: float | None
+
+
+def question(
+    dataset: Dataset,
+    groups: Sequence[str] | None,
+    span: tuple[datetime | None, datetime | None],
+    options: Options,
+    now: datetime,
+) -> Question:
+    """The question. Raises InputError for an option that is not there, or has a value that it cannot have."""
+    for name in options:
+        if name not in Options.__annotations__:
+            raise InputError(f"a query has no option {name!r}", hint=nearest(name, list(Options.__annotations__)))
+    fields = options.get("fields")
+    past = moment(options.get("as_of"), now, "as_of")
+    if past is not None and past > now:
+        raise InputError(f"as_of {iso_seconds(past)} lies ahead", hint="without it, a query shows everything as it is now")
+    level = level_of(dataset, options.get("level", "raw"))
+    condition = options.get("where")
+    where = None if condition is None else parse(condition).key_form(dataset, level)
+    limit, order, timeout = options.get("limit"), options.get("order", "asc"), options.get("timeout")
+    if limit is not None and limit < 1:
+        raise InputError(f"limit {limit} is no number of rows", hint="1 or more")
+    if order not in ("asc", "desc"):
+        raise InputError(f"order {order!r} is none", hint="asc or desc")
+    if timeout is not None and timeout <= 0:
+        raise InputError(f"timeout {timeout:g} is no time", hint="seconds, more than 0")
+    return Question(
+        dataset,
+        groups,
+        *span,
+        level=level,
+        fields=None if fields is None else [fields] if isinstance(fields, str) else list(fields),
+        as_of=past,
+        known_at=moment(options.get("known_at"), now, "known_at"),
+        where=where,
+        limit=limit,
+        newest_first=order == "desc",
+        timeout=timeout,
+    )
+
+
+def level_of(dataset: Dataset, name: str) -> Level | None:
+    """A level by its name; None for raw. Raises InputError where there is none."""
+    if name == "raw":
+        return None
+    level = dataset.level(name)
+    if level is None:
+        names = ", ".join(["raw", *(level.name for level in dataset.levels)])
+        raise InputError(f"dataset {dataset.name} has no level {name!r}", hint=f"levels: {names}")
+    return level
+
+
+def moment(value: Time, now: datetime, what: str) -> datetime | None:
+    """A time as a user gives it. Raises InputError where it is none."""
+    if value is None or isinstance(value, datetime):
+        if value is not None and value.tzinfo is None:
+            raise InputError(f"{what} {value.isoformat()} has no time zone", hint="give it tzinfo=datetime.UTC")
+        return None if value is None else value.astimezone(UTC)
+    return parse_time(value, now, what)

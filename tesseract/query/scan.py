@@ -1,0 +1,116 @@
+"""A long answer cut into parts that are read one after the other: which groups, and which range of each.
+
+The parts come in the order of the result, each of about as many rows as memory is meant to hold: many small groups at once, or a
+piece of one large group. Each part is a question of its own, asked anew: of what is written meanwhile some is seen and some is not,
+but no row that was there is left out or met twice, since the parts cover the range without overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+import pyarrow as pa
+
+from tesseract.config.dataset import Level
+from tesseract.config.tiers import UNITS
+from tesseract.model import Manifest
+from tesseract.query.catalog import of_manifest
+from tesseract.query.plan import TIME_MAX, TIME_MIN, Facts, Range, hot_spans
+from tesseract.query.portions import cut, weights, within
+from tesseract.query.question import Question, Reading
+from tesseract.utils.time_utils import from_micros, to_micros
+
+CELLS = 2_000_000  # values of a part, about: 16 MB, and a few times that while it is made
+FEWEST = 16_384  # rows of a part
+GROUPS = 100  # whose manifests are looked at together
+T = TypeVar("T")
+
+
+class Part(NamedTuple):
+    """Groups whose rows in a range are read at once."""
+
+    groups: tuple[str, ...]
+    wanted: Range
+
+    def question(self, whole: Question) -> Question:
+        """The part of a question."""
+        start, end = (None if micros in (TIME_MIN, TIME_MAX) else from_micros(micros) for micros in self.wanted)
+        return whole._replace(groups=self.groups, start=start, end=end)
+
+
+def parts(reading: Reading, level: Level | None, columns: int, newest_first: bool = False, rows: int = 0) -> Iterator[Part]:
+    """The parts of a reading whose result has `columns` columns, in order. `rows` 0: as many as memory is meant to hold."""
+    rows = rows or max(CELLS // columns, FEWEST)
+    groups = list(reading.groups)
+    for start in range(0, len(groups), GROUPS):
+        some = groups[start : start + GROUPS]
+        found = reading.source.manifests(reading.dataset, "raw", some)
+        sizes = {group: _sizes(reading, level, found[group]()) for group in some}
+        yield from packed(sizes, reading.wanted, rows, newest_first)
+
+
+def packed(
+    sizes: Mapping[str, Sequence[tuple[Range, float]]], wanted: Range, rows: int, newest_first: bool = False
+) -> Iterator[Part]:
+    """Parts that cover `wanted` of each group exactly, in the order of the groups; `sizes` has where its rows are. Pure."""
+    waiting: list[str] = []
+    held = 0.0
+    for group, own in sizes.items():
+        count = within(wanted, own)
+        if waiting and held + count > rows:
+            yield Part(tuple(waiting), wanted)
+            waiting, held = [], 0.0
+        if count > rows:
+            pieces = cut(wanted, own, rows)
+            yield from (Part((group,), piece) for piece in (reversed(pieces) if newest_first else pieces))
+        else:
+            waiting.append(group)
+            held += count
+    if waiting:
+        yield Part(tuple(waiting), wanted)
+
+
+def _sizes(reading: Reading, level: Level | None, manifest: Manifest) -> list[tuple[Range, float]]:
+    """Where a group has rows, about: of a level, a row for each period from its first record to the horizon."""
+    facts = of_manifest(reading.raw, manifest.segments)
+    if level is None:
+        return weights(manifest.segments, hot_spans(_within(reading.wanted, facts), facts))
+    first = min((segment.first for segment in manifest.segments), default=facts.through)
+    inside = _within(reading.wanted, facts)
+    inside = Range(max(inside.start, min(first, facts.through)), inside.end)
+    return [(inside, (inside.end - inside.start) / _length(level))] if inside.start < inside.end else []
+
+
+def _within(wanted: Range, facts: Facts) -> Range:
+    start = max(wanted.start, facts.floor)
+    return Range(start, max(min(wanted.end, facts.horizon), start))
+
+
+def _length(level: Level) -> int:
+    period = UNITS[level.name].period(from_micros(0))
+    return to_micros(period.end) - to_micros(period.start)
+
+
+def firsts(tables: Sequence[pa.Table], count: int) -> list[pa.Table]:
+    """The first `count` rows of tables that lie one behind the other."""
+    found: list[pa.Table] = []
+    for table in tables:
+        found.append(table.slice(0, max(count, 0)))
+        count -= len(table)
+    return found
+
+
+def ahead(values: Iterator[T]) -> Iterator[T]:
+    """The same values, each made while the one before it is used."""
+    with ThreadPoolExecutor(1, thread_name_prefix="tesseract-scan") as pool:
+        try:
+            waiting = pool.submit(next, values, None)
+            while (value := waiting.result()) is not None:
+                waiting = pool.submit(next, values, None)
+                yield value
+                del value
+        finally:
+            waiting.cancel()
+            pool.submit(values.close).result()  # type: ignore[attr-defined]  # where it is under way, after it

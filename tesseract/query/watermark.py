@@ -1,0 +1,39 @@
+"""How far the archive has come, as queries go by it: a watermark that was read before is as good as a new one.
+
+A plan needs a watermark that is older than the manifest it looks at. An older one than necessary only makes more days hot: they are
+read from the buffer, too, and their rows are met twice. So who has asked lately need not wait for the answer: it goes by what it
+knows, asks again meanwhile, and only checks that day marks were not lost since.
+"""
+
+from __future__ import annotations
+
+import time
+
+from tesseract.storage.catalog import Catalog, Progress
+
+FRESH = 600.0  # seconds; a day more of the buffer is hot for each day that a watermark is older
+
+
+class Watermark:
+    """The newest progress of a stage that this process has seen. Safe to share between threads: the last to ask is remembered."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._seen: tuple[float, Progress] | None = None
+
+    def ask(self) -> Progress:
+        """The progress as it is now."""
+        at = time.monotonic()
+        found = self._catalog.progress()
+        self._seen = at, found
+        return found
+
+    def known(self) -> Progress | None:
+        """What was read lately; None where nothing was. It counts if `ask`, called after this, confirms it (`confirms`)."""
+        seen = self._seen
+        return None if seen is None or time.monotonic() - seen[0] > FRESH else seen[1]
+
+
+def confirms(new: Progress, old: Progress) -> bool:
+    """Whether a plan by `old` is a plan still: no mark that it goes by may have been lost since. Pure."""
+    return new.marks_since == old.marks_since
