@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tesseract.query.catalog import Group, Lookup
     from tesseract.query.engine import Engine
     from tesseract.query.estimates import Plan
+    from tesseract.query.latest import Latest
     from tesseract.query.question import Question
     from tesseract.query.results import Result
     from tesseract.storage.base import Backend
@@ -70,6 +71,12 @@ class Store:
         from tesseract.query.engine import Engine
 
         return Engine(self.backend)
+
+    @cached_property
+    def _latest(self) -> Latest:
+        from tesseract.query.latest import Latest
+
+        return Latest(self.backend.live, self.catalog, self._lookup, lambda: self._engine)
 
     def query(
         self,
@@ -126,19 +133,14 @@ class Store:
         config = self.dataset(dataset)
         return question(config, self._group_keys(config, group), self.span(start, end), options, self._clock())
 
-    def latest(self, dataset: str, group: Group | None = None) -> list[dict[str, Any]]:
-        """The newest reading of a group, or of every group: group_by fields, `valid_time`, `ref_time`, the fields.
+    def latest(self, dataset: str, group: Groups = None) -> list[dict[str, Any]]:
+        """The newest reading of a group, of several, or of every group: group_by fields, `valid_time`, `ref_time`, the fields.
 
-        Raises NotFoundError where the group named has none.
+        Raises NotFoundError where a group named has none.
         """
-        from tesseract.query.catalog import group_key
-        from tesseract.query.latest import Latest
-
         config = self.dataset(dataset)
-        latest = Latest(self.backend.live, self.catalog, self._lookup, lambda: self._engine)
-        if group is None:
-            return latest.all(config, self._clock())
-        return [latest.one(config, group_key(config, group), self._clock())]
+        groups = self._group_keys(config, group)
+        return self._latest.all(config, self._clock()) if groups is None else self._latest.some(config, groups, self._clock())
 
     def put(self, dataset: str, data: Any) -> dict[str, Any]:
         """Send records to the stage's ingestion: `{"accepted": n, "rejected": [{index, field, value, reason, hint}, …]}`.

@@ -1,9 +1,13 @@
-"""Latest values: one GetItem for a group, a few Queries for all. Loads pyarrow only where an item is stale or absent."""
+"""Latest values: one GetItem for a group, a BatchGetItem for some, a few Queries for all.
+
+Loads pyarrow only where an item is stale or absent.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +15,7 @@ from tesseract.config.dataset import Dataset
 from tesseract.errors import NotFoundError
 from tesseract.model import Item
 from tesseract.query.catalog import Lookup, group_name, group_order, nearest
-from tesseract.storage.base import Table
+from tesseract.storage.base import Key, Table
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.items import TYPES
 from tesseract.storage.keys import LATEST_SHARDS, latest_key, latest_pk, split_group
@@ -20,6 +24,7 @@ from tesseract.utils.time_utils import from_iso
 if TYPE_CHECKING:
     from tesseract.query.engine import Engine
 
+TRUST = timedelta(minutes=1)  # for which no outage is taken to be none still, until the answer comes
 _WIDE = Context(prec=60)  # the default one holds 28 digits
 
 
@@ -28,31 +33,66 @@ class Latest:
 
     def __init__(self, live: Table, catalog: Catalog, lookup: Lookup, engine: Callable[[], Engine]) -> None:
         self._live, self._catalog, self._lookup, self._engine = live, catalog, lookup, engine
+        self._pool = ThreadPoolExecutor(1 + LATEST_SHARDS, thread_name_prefix="tesseract-latest")
+        self._trusted_at: datetime | None = None
 
-    def one(self, dataset: Dataset, group: str, now: datetime) -> dict[str, Any]:
-        """The newest reading of a group. Raises NotFoundError where it has none."""
-        trusted = self._trusted()
-        item = self._live.get(latest_key(dataset.name, group))
-        rows = self._rows(dataset, {group: item} if trusted else {group: None}, now)
-        if rows:
-            return rows[0]
-        name = group_name(group)
-        if item is not None or self._lookup.is_known(dataset, group):
-            raise NotFoundError(f"group {name!r} of dataset {dataset.name} has no record", hint="all of them were deleted")
-        known = [group_name(other) for other in self._lookup.groups(dataset)]
-        raise NotFoundError(f"dataset {dataset.name} has no group {name!r}", hint=nearest(name, known))
+    def some(self, dataset: Dataset, groups: Sequence[str], now: datetime) -> list[dict[str, Any]]:
+        """The newest reading of each of some groups, in the order of groups. Raises NotFoundError for the first that has none."""
+        keys = {group: latest_key(dataset.name, group) for group in groups}
+        trusted, items = self._items(now, lambda: self._live_items(keys))
+        rows = self._rows(dataset, items if trusted else dict.fromkeys(groups), now)
+        if len(rows) < len(keys):
+            have = {tuple(row[name] for name in dataset.group_by) for row in rows}
+            self._refuse(dataset, next(group for group in groups if split_group(group) not in have), items)
+        return rows
 
     def all(self, dataset: Dataset, now: datetime) -> list[dict[str, Any]]:
         """The newest reading of every group, in the order of groups; a group without a visible record has none."""
-        trusted = self._trusted()
-        items: dict[str, Item | None] = dict.fromkeys(self._lookup.groups(dataset))
-        for shard in range(LATEST_SHARDS):
-            items |= {item["sk"]: item for item in self._live.query(latest_pk(dataset.name, shard))}
+        trusted, items = self._items(now, lambda: self._all_items(dataset))
         return self._rows(dataset, items if trusted else dict.fromkeys(items), now)
 
-    def _trusted(self) -> bool:
-        """Whether items count at all: not while the stream may have lost changes. To be read before them."""
-        return self._catalog.outage() is None
+    def _live_items(self, keys: Mapping[str, Key]) -> dict[str, Item | None]:
+        if len(keys) == 1:
+            return {group: self._live.get(key) for group, key in keys.items()}
+        found = self._live.get_many(keys.values())
+        return {group: found.get(key) for group, key in keys.items()}
+
+    def _all_items(self, dataset: Dataset) -> dict[str, Item | None]:
+        archived = self._pool.submit(self._catalog.groups, dataset.name, "raw")
+        shards = [
+            self._pool.submit(lambda pk: list(self._live.query(pk)), latest_pk(dataset.name, shard))
+            for shard in range(LATEST_SHARDS)
+        ]
+        items: dict[str, Item | None] = dict.fromkeys(archived.result())
+        for shard in shards:
+            items |= {item["sk"]: item for item in shard.result()}
+        return items
+
+    def _items(self, now: datetime, read: Callable[[], dict[str, Item | None]]) -> tuple[bool, dict[str, Item | None]]:
+        """What `read` gives, and whether it counts: not while the stream may have lost changes.
+
+        That is asked first: an outage that has ended between the two would go unseen. Where there was none a moment ago, it is
+        asked meanwhile, and the answer is at worst as good as it would have been then.
+        """
+        if self._trusted_at is None or not now - TRUST <= self._trusted_at <= now:
+            trusted = self._trusted(now)
+            return trusted, read()
+        asked = self._pool.submit(self._trusted, now)
+        items = read()
+        return asked.result(), items
+
+    def _trusted(self, now: datetime) -> bool:
+        trusted = self._catalog.outage() is None
+        self._trusted_at = now if trusted else None
+        return trusted
+
+    def _refuse(self, dataset: Dataset, group: str, items: Mapping[str, Item | None]) -> None:
+        """Raises NotFoundError for a group without a reading."""
+        name = group_name(group)
+        if items.get(group) is not None or self._lookup.is_known(dataset, group):
+            raise NotFoundError(f"group {name!r} of dataset {dataset.name} has no record", hint="all of them were deleted")
+        known = [group_name(other) for other in self._lookup.groups(dataset)]
+        raise NotFoundError(f"dataset {dataset.name} has no group {name!r}", hint=nearest(name, known))
 
     def _rows(self, dataset: Dataset, items: dict[str, Item | None], now: datetime) -> list[dict[str, Any]]:
         known = {group: item for group, item in items.items() if item is not None and _usable(dataset, item)}
