@@ -1,17 +1,43 @@
-"""Which level the periods of a merged level (weekly, monthly) are made of, and when what is stored of one counts no more. Pure."""
+"""Which level the periods of a coarser one are made of, and when what is stored of a merged level counts no more. Pure.
+
+A merged level (weekly, monthly) has one base, and rows of its own. A level that is not kept is made, when it is read, of whichever
+kept one serves best.
+"""
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
-from tesseract.config.dataset import Dataset, Level
-from tesseract.config.tiers import LIVE_LEVELS, MERGED_LEVELS
+from collections.abc import Iterable, Iterator
+
+from tesseract.config.dataset import STATS, Dataset, Level
+from tesseract.config.tiers import LIVE_LEVELS, MERGED_LEVELS, UNITS
 
 
 def base_level(dataset: Dataset, level: Level) -> Level | None:
     """The coarsest level with states of its own that cover all fields of a merged level; None where there is none."""
     finer = (other for other in reversed(dataset.levels) if other.name in LIVE_LEVELS)
     return next((base for base in finer if _covers(dataset, base, level)), None)
+
+
+def named_level(dataset: Dataset, name: str) -> Level | None:
+    """The level of that name: as it is kept, else as it would be; None where no calendar unit has that name."""
+    return dataset.level(name) or (unkept_level(dataset, name) if name in UNITS else None)
+
+
+def unkept_level(dataset: Dataset, name: str, stats: Iterable[str] | None = None) -> Level:
+    """A level that the dataset does not keep: of the statistics `stats`, else of those of the finest level kept, else of all."""
+    if stats is not None:
+        return Level(name, {stat: () for stat in STATS if stat in stats})
+    return Level(name, dict(dataset.levels[0].stats) if dataset.levels else dict.fromkeys(STATS, ()))
+
+
+def bases_of(dataset: Dataset, level: Level) -> Iterator[Level]:
+    """The kept levels whose states have all fields of a level that is not kept, the coarsest first."""
+    for other in reversed(dataset.levels):
+        states = base_level(dataset, other) if other.name in MERGED_LEVELS else other
+        if states is not None and _covers(dataset, states, level):
+            yield other
 
 
 def merged_levels(dataset: Dataset) -> list[tuple[Level, Level]]:

@@ -85,7 +85,13 @@ class Configs:
         now = self._clock()  # before the read: the copy is never older than it says
         dataset = self._store.dataset(name)
         if dataset is None:
-            known = ", ".join(self._store.dataset_names()) or "none yet"
-            raise UnknownDataset(f"there is no dataset {name!r}", hint=f"known datasets: {known}")
+            raise UnknownDataset(f"there is no dataset {name!r}", hint=_known(name, self._store.dataset_names()))
         self._cache[name] = (now, dataset)
         return dataset
+
+
+def _known(name: str, names: list[str]) -> str:
+    from difflib import get_close_matches  # hardly ever needed, and cold starts read this module
+
+    close = get_close_matches(name, names, n=1)
+    return f"{f'did you mean {close[0]!r}? ' if close else ''}known datasets: {', '.join(names) or 'none yet'}"

@@ -108,7 +108,8 @@ def _revisions(old: Dataset, wanted: Dataset) -> Change:
         why = f"of two stored revisions another one would win; the one order is of writing, the other of ref times; {NEW_DATASET}"
         return Change("revisions", how, REFUSED, why)
     if wanted.revisions == "all":
-        return Change("revisions", how, COMPATIBLE, "revisions are kept from now on; those that were replaced before are gone")
+        why = "revisions are kept from now on; those replaced before are gone, and present ones will be once they are replaced"
+        return Change("revisions", how, COMPATIBLE, why)
     return Change("revisions", how, COMPATIBLE, "the order is the same; replaced revisions are no longer kept from now on")
 
 

@@ -126,6 +126,16 @@ class Dataset(msgspec.Struct, frozen=True, omit_defaults=True):
     applied_at: int = 0  # µs since 1970; 0: not applied yet
     applied_by: str = ""
 
+    def __str__(self) -> str:
+        from tesseract.config.describe import text  # for people, who are not in a hurry
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from tesseract.config.describe import html
+
+        return html(self)
+
     @property
     def by_ref_time(self) -> bool:
         """Whether the newest ref time wins, whatever the order of arrival; else the last put does."""

@@ -30,7 +30,7 @@ from tesseract.processing.merge_files import merge_segments
 from tesseract.processing.merge_plan import Merge
 from tesseract.processing.segments import DAY, RAW, REVISIONS, Partition, swapped, write_segment
 from tesseract.processing.verify import inspect, partitions_of
-from tesseract.storage import copies, keys, parquet_writer
+from tesseract.storage import copies, keys, segment_reader
 from tesseract.storage.base import Backend
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.columns import RawRow, raw_table
@@ -206,7 +206,7 @@ def _restored(backend: Backend, files: Files, step: Step) -> Segment | None:
     if step.segments and not step.files and not step.buffer:  # in bounded memory; tombstones stay, the next merge purges them
         inputs = tuple(sorted(step.segments, key=lambda one: (one.window_end, one.key)))
         return merge_segments(backend.objects, partition, Merge(segment.tier, _period(segment), inputs), lambda: None).output
-    tables = [parquet_writer.read(backend.objects, one, partition.time_column) for one in step.segments]
+    tables = [segment_reader.read(backend.objects, one, partition.time_column) for one in step.segments]
     for name in step.files:
         tables += _of_file(backend, files, partition, name)
     if step.buffer:

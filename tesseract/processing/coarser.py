@@ -29,7 +29,7 @@ from tesseract.config.tiers import DAILY, UNITS
 from tesseract.model import Applied, Manifest, Segment, of_group
 from tesseract.processing.aggregator import State, decode_state, encode_state, identity, merge, shift, shown
 from tesseract.processing.segments import DAY, PERIOD_START, THREADS, Partition, closed, micros, write_rows
-from tesseract.storage import copies, parquet_writer
+from tesseract.storage import copies, segment_reader
 from tesseract.storage.base import Backend, Objects
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.columns import FIELDS_FROM, ORDER, STATE, LevelRow, level_table, unify
@@ -232,7 +232,7 @@ def _rows(
     own = None if group is None else group_values(place.dataset, group)
     columns = [*names, PERIOD_START, STATE, ORDER, FIELDS_FROM]
     tables = [
-        parquet_writer.read(objects, segment, PERIOD_START, from_micros(low), from_micros(high), columns, own)
+        segment_reader.read(objects, segment, PERIOD_START, from_micros(low), from_micros(high), columns, own)
         for segment in sorted(segments, key=lambda segment: (segment.window_end, segment.key))
     ]
     if not tables:

@@ -17,7 +17,7 @@ from tesseract.errors import ConditionFailed
 from tesseract.model import Item
 from tesseract.processing.erase import Subject, partitions, plan
 from tesseract.processing.segments import RAW, micros
-from tesseract.storage import parquet_writer
+from tesseract.storage import segment_reader
 from tesseract.storage.base import Backend, Is, Key, Table
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.keys import (
@@ -117,7 +117,7 @@ def _archived(backend: Backend, catalog: Catalog, subject: Subject) -> Iterator[
     for segment in plan(catalog.manifest(subject.dataset.name, RAW, partition.name), subject):
         start, end = from_micros(subject.start), min(from_micros(subject.end), MAX_TIME)
         yield from micros(
-            parquet_writer.read(backend.objects, segment, "valid_time", start, end, ["valid_time"], own), "valid_time"
+            segment_reader.read(backend.objects, segment, "valid_time", start, end, ["valid_time"], own), "valid_time"
         )
 
 

@@ -20,7 +20,7 @@ from tesseract.config.dataset import STATS
 from tesseract.model import Segment
 from tesseract.processing.merge_plan import Merge
 from tesseract.processing.segments import RAW, REVISIONS, Partition, bloom_columns, described, group_spans, named, write_segment
-from tesseract.storage import parquet_writer
+from tesseract.storage import parquet_writer, segment_reader
 from tesseract.storage.arrow_types import arrow_type, stat_type
 from tesseract.storage.base import Objects
 from tesseract.storage.columns import DELETED, WRITE_TIME
@@ -131,7 +131,7 @@ class Merged:
 
 
 def _in_memory(objects: Objects, partition: Partition, merge: Merge, purge: Callable[[], Purge | None]) -> Merged:
-    tables = [parquet_writer.read(objects, segment, partition.time_column) for segment in merge.inputs]
+    tables = [segment_reader.read(objects, segment, partition.time_column) for segment in merge.inputs]
     sources = [Source(table.schema, None, partial(_once, table)) for table in tables]
 
     def whole(schema: pa.Schema, rows: Iterator[pa.Table]) -> pa.Table:

@@ -15,7 +15,7 @@ from tesseract.config.dataset import Dataset
 from tesseract.model import FieldValue, Manifest, Record, Segment
 from tesseract.processing.segments import DAY, THREADS, VALID_TIME, micros
 from tesseract.processing.text_numbers import Known, nothing, number_of, text_with_numbers
-from tesseract.storage import parquet_writer
+from tesseract.storage import segment_reader
 from tesseract.storage.arrow_types import TIMESTAMP, exact, is_number
 from tesseract.storage.base import Backend
 from tesseract.storage.columns import DELETED, WRITE_TIME, raw_table
@@ -74,7 +74,7 @@ def last_visible(backend: Backend, manifest: Manifest, dataset: Dataset) -> Reco
         segments = _overlapping(manifest, month)
         start, end = from_micros(month[0] * DAY), from_micros((month[-1] + 1) * DAY)
         own = group_values(dataset, manifest.group)
-        tables = [parquet_writer.read(backend.objects, segment, VALID_TIME, start, end, None, own) for segment in segments]
+        tables = [segment_reader.read(backend.objects, segment, VALID_TIME, start, end, None, own) for segment in segments]
         table, _ = newest([conform(table, kinds) for table in tables], current(dataset))
         table = table.filter(pc.invert(table[DELETED]))
         if len(table):
@@ -123,7 +123,7 @@ def _segment(backend: Backend, dataset: Dataset, group: str, segment: Segment, d
     if dataset.fields and dataset.unknown_fields != "keep":
         columns = [VALID_TIME, REF_TIME, WRITE_TIME, DELETED, *(name for name, field in dataset.fields.items() if field.numeric)]
     start, end = from_micros(days[0] * DAY), from_micros((days[-1] + 1) * DAY)
-    return parquet_writer.read(backend.objects, segment, VALID_TIME, start, end, columns, group_values(dataset, group))
+    return segment_reader.read(backend.objects, segment, VALID_TIME, start, end, columns, group_values(dataset, group))
 
 
 def _values(table: pa.Table, texts: Sequence[str]) -> Iterator[tuple[int, Values]]:

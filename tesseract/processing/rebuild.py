@@ -22,7 +22,7 @@ from tesseract.config.tiers import UNITS
 from tesseract.model import Manifest
 from tesseract.processing.marking import mark
 from tesseract.processing.segments import DAY, PERIOD_START, RAW, micros
-from tesseract.storage import parquet_writer
+from tesseract.storage import segment_reader
 from tesseract.storage.base import Backend, Key, Table
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.keys import group_values, level_partition, live_pk, split_live_key, worklist_key
@@ -128,7 +128,7 @@ def stored(backend: Backend, catalog: Catalog, dataset: Dataset, group: str, lev
     for segment in catalog.manifest_of(dataset, level_partition(level), group).segments:
         if segment.first < days.end and segment.last >= days.start:
             own = group_values(dataset, group)
-            table = parquet_writer.read(backend.objects, segment, PERIOD_START, None, None, [PERIOD_START, "rows"], own)
+            table = segment_reader.read(backend.objects, segment, PERIOD_START, None, None, [PERIOD_START, "rows"], own)
             yield from micros(table.filter(pc.greater(table["rows"], 0)), PERIOD_START)  # one without records hides an older one
 
 

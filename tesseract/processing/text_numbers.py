@@ -17,7 +17,7 @@ from tesseract.errors import InputError
 from tesseract.processing.aggregator import decode_state
 from tesseract.processing.live_item import live_levels
 from tesseract.processing.segments import DAY, PERIOD_START
-from tesseract.storage import parquet_writer
+from tesseract.storage import segment_reader
 from tesseract.storage.arrow_types import is_number
 from tesseract.storage.base import Backend
 from tesseract.storage.catalog import Catalog
@@ -66,6 +66,6 @@ def known_numbers(backend: Backend, catalog: Catalog, dataset: Dataset, group: s
             if segment.first < end and segment.last >= start:
                 span, own = (from_micros(start), from_micros(end)), group_values(dataset, group)
                 columns = [*dataset.group_columns, PERIOD_START, STATE]
-                table = parquet_writer.read(backend.objects, segment, PERIOD_START, *span, columns, own)
+                table = segment_reader.read(backend.objects, segment, PERIOD_START, *span, columns, own)
                 found.update(name for body in table[STATE].to_pylist() for name in decode_state(body).fields)
     return frozenset(found)

@@ -6,12 +6,17 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Literal, TypedDict
 
+from tesseract.config.bases import named_level
 from tesseract.config.dataset import Dataset, Level
+from tesseract.config.tiers import UNITS
 from tesseract.errors import InputError
+from tesseract.query.buckets import calendar, checked
 from tesseract.query.catalog import nearest
+from tesseract.query.plan import TIME_MAX, TIME_MIN, Range
 from tesseract.query.question import Question
+from tesseract.query.resample import Spec
 from tesseract.query.where import parse
-from tesseract.utils.time_utils import iso_seconds, parse_time
+from tesseract.utils.time_utils import iso_seconds, parse_time, to_micros
 
 Time = datetime | str | None
 
@@ -36,8 +41,12 @@ def question(
     span: tuple[datetime | None, datetime | None],
     options: Options,
     now: datetime,
+    spec: Spec | None = None,
 ) -> Question:
-    """The question. Raises InputError for an option that is not there, or has a value that it cannot have."""
+    """The question, of a level or of the intervals of `spec`.
+
+    Raises InputError for an option that is not there, or has a value that it cannot have.
+    """
     for name in options:
         if name not in Options.__annotations__:
             raise InputError(f"a query has no option {name!r}", hint=nearest(name, list(Options.__annotations__)))
@@ -45,7 +54,9 @@ def question(
     past = moment(options.get("as_of"), now, "as_of")
     if past is not None and past > now:
         raise InputError(f"as_of {iso_seconds(past)} lies ahead", hint="without it, a query shows everything as it is now")
-    level = level_of(dataset, options.get("level", "raw"))
+    level = level_of(dataset, options.get("level", "raw")) if spec is None else spec.level(dataset)
+    zone = checked(options.get("tz") or "")
+    buckets = spec.buckets if spec else calendar(level.name, zone) if level and zone else None
     condition = options.get("where")
     where = None if condition is None else parse(condition).key_form(dataset, level)
     limit, order, timeout = options.get("limit"), options.get("order", "asc"), options.get("timeout")
@@ -55,6 +66,8 @@ def question(
         raise InputError(f"order {order!r} is none", hint="asc or desc")
     if timeout is not None and timeout <= 0:
         raise InputError(f"timeout {timeout:g} is no time", hint="seconds, more than 0")
+    if level is not None and options.get("known_at") is not None:
+        raise InputError(f"known_at is for raw rows, not for level {level.name}", hint="aggregates are of the newest revisions")
     return Question(
         dataset,
         groups,
@@ -67,17 +80,24 @@ def question(
         limit=limit,
         newest_first=order == "desc",
         timeout=timeout,
+        buckets=buckets,
+        zone=zone,
     )
+
+
+def range_of(span: tuple[datetime | None, datetime | None]) -> Range:
+    """[start, end) in µs; None is an open end."""
+    start, end = span
+    return Range(TIME_MIN if start is None else to_micros(start), TIME_MAX if end is None else to_micros(end))
 
 
 def level_of(dataset: Dataset, name: str) -> Level | None:
     """A level by its name; None for raw. Raises InputError where there is none."""
     if name == "raw":
         return None
-    level = dataset.level(name)
+    level = named_level(dataset, name)
     if level is None:
-        names = ", ".join(["raw", *(level.name for level in dataset.levels)])
-        raise InputError(f"dataset {dataset.name} has no level {name!r}", hint=f"levels: {names}")
+        raise InputError(f"there is no level {name!r}", hint=nearest(name, ["raw", *UNITS]))
     return level
 
 

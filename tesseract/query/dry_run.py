@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tesseract.query.catalog import of_manifest
 from tesseract.query.estimates import Plan, estimated
-from tesseract.query.levels import read_partition
+from tesseract.query.level_bases import main_partition
 from tesseract.query.plan import level_plan, raw_plan
 from tesseract.query.question import Question, Reading
 
@@ -28,12 +28,12 @@ def planned(reading: Reading, question: Question) -> Plan:
 def _plans(reading: Reading, question: Question) -> Iterator[object]:
     source, dataset, groups, wanted, raw, live = reading
     level = question.level
-    partition = "raw" if level is None else read_partition(dataset, level)
+    partition = "raw" if level is None else main_partition(dataset, level, wanted, live, question.buckets)
     manifests = source.manifests(dataset, partition, groups)
     marks = {group: source.submit(source.lookup.marks, dataset, group, wanted) for group in groups}
     for group in groups:
         manifest, marked = manifests[group](), source.result(marks[group])
-        if level is None:
+        if partition == "raw":
             yield raw_plan(group, [wanted], manifest, of_manifest(raw, manifest.segments)._replace(marks=marked))
         else:
             facts = of_manifest(live, manifest.segments)._replace(marks=marked)

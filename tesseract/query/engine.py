@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 import pyarrow as pa
 
 from tesseract.config.dataset import Dataset
 from tesseract.errors import NotFoundError
+from tesseract.processing.segments import RAW, REVISIONS
+from tesseract.query import answers, known, past
+from tesseract.query.answers import Answer, groups_that_can_pass, needed, shaped
+from tesseract.query.asking import range_of
 from tesseract.query.catalog import Lookup, group_name, group_order, nearest
 from tesseract.query.dry_run import planned
 from tesseract.query.estimates import Plan
-from tesseract.query.levels import read_level, read_partition
-from tesseract.query.past import AFTER_ALL, Past
+from tesseract.query.level_bases import read_partitions
 from tesseract.query.plan import EVERYTHING, TIME_MAX, TIME_MIN, Facts, Range
 from tesseract.query.question import Question, Reading
 from tesseract.query.raw import read_raw
@@ -25,20 +27,11 @@ from tesseract.query.source import Source, counting
 from tesseract.query.watermark import Watermark, confirms
 from tesseract.storage.base import Backend
 from tesseract.storage.catalog import Catalog, Outage, Progress
-from tesseract.utils.time_utils import to_micros
+from tesseract.utils.time_utils import from_micros, to_micros
 
 BATCH = 65_536  # rows of a record batch at most
 # how far back the latest row of a group is looked for, step by step, before everything is read
 STEPS = (timedelta(days=2), timedelta(days=60))
-
-
-class _Answer(NamedTuple):
-    """The rows of each group, in order, system columns still on, and how they came about."""
-
-    groups: Sequence[str]
-    tables: list[pa.Table]
-    stats: Stats
-    plans: tuple[object, ...]
 
 
 class Engine:
@@ -57,16 +50,38 @@ class Engine:
         Raises InputError for a field that the dataset cannot have, NotFoundError for a named group that nobody has written to,
         RetryError where it takes longer than it may.
         """
-        fields = _checked(question)
-        answers = self._parts(question, fields, 0, now) if question.limit is not None else [self._whole(question, fields, now)]
+        fields = self._checked(question)
+        whole = question.limit is None
+        found = [self._whole(question, fields, now)] if whole else self._parts(question, fields, 0, now)
         tables: list[pa.Table] = []
         stats, left = Stats(), question.limit
         plans: list[object] = []
-        for answer in answers:
+        for answer in found:
             stats.add(answer.stats)
             plans += answer.plans
             tables += answer.tables if left is None else firsts(answer.tables, left - sum(map(len, tables)))
-        return Result(shape(question.dataset, question.level, tables, fields), stats, tuple(plans))
+        through = None if question.as_of is None else self._complete_through(question, question.as_of)
+        return Result(shaped(question, tables, fields), stats, tuple(plans), through)
+
+    def _complete_through(self, question: Question, as_of: datetime) -> datetime | None:
+        through = past.complete_through(self._catalog.windows(), to_micros(as_of), question.level is not None)
+        return from_micros(through) if through else None
+
+    def revisions(self, question: Question, now: datetime) -> pa.Table:
+        """Every revision of the records asked for, tombstones too; with `known_at` those that were known then.
+
+        Raises InputError where the dataset keeps none.
+        """
+        fields = self._checked(question)
+        known.require(self._catalog.versions(question.dataset.name), None)
+        source = self._source.within(question.timeout)
+        try:
+            reading = self._reading(source, question, self._watermark.ask(), now)
+            rows = known.read_revisions(reading, fields, question.known_at)
+            self._check_groups(question, [group for group in reading.groups if not len(rows[group].table)], now)
+            return known.shaped(question.dataset, [rows[group].table for group in reading.groups], fields)
+        finally:
+            source.cancel()
 
     def scan(self, question: Question, now: datetime) -> pa.RecordBatchReader:
         """The same rows as record batches, in bounded memory: the parts are read one after the other, one ahead.
@@ -74,15 +89,15 @@ class Engine:
         Columns that the dataset does not declare are only known once all rows are read: where they are asked for, the answer is
         made whole before the first batch is given.
         """
-        fields = _checked(question)
-        empty = shape(question.dataset, question.level, [], fields)
-        if not all_declared(question.dataset, question.level, fields):
+        fields = self._checked(question)
+        empty = shaped(question, [], fields)
+        if not all_declared(question.dataset, question.level, needed(question, fields)):
             return self.read(question, now).table.to_reader()
         return pa.RecordBatchReader.from_batches(empty.schema, self._batches(question, fields, empty.num_columns, now))
 
     def plan(self, question: Question, now: datetime) -> Plan:
         """What `read` would read, about: only the catalog and the marks are looked at."""
-        _checked(question)
+        self._checked(question)
         source = self._source.within(question.timeout)
         try:
             return planned(self._reading(source, question, self._watermark.ask(), now), question)
@@ -94,18 +109,19 @@ class Engine:
         for answer in ahead(self._parts(question, fields, columns, now)):
             tables = answer.tables if left is None else firsts(answer.tables, left)
             left = None if left is None else left - sum(map(len, tables))
-            yield from shape(question.dataset, question.level, tables, fields).to_batches(max_chunksize=BATCH)
+            table = shaped(question, tables, fields)
+            yield from (batch for batch in table.to_batches(max_chunksize=BATCH) if len(batch))
 
-    def _parts(self, question: Question, fields: list[str] | None, columns: int, now: datetime) -> Iterator[_Answer]:
+    def _parts(self, question: Question, fields: list[str] | None, columns: int, now: datetime) -> Iterator[Answer]:
         """The answer part by part, until there are as many rows as asked for. `columns` 0: in small parts."""
-        source = self._source.within(question.timeout)
+        source = self._source.within(None)
         left = question.limit
         try:
             reading = source.counted(self._reading, source, question, self._watermark.ask(), now)
             rows = 0 if columns and left is None else max(min(left or 0, CELLS // (columns or 8)), FEWEST)
             empty = set(reading.groups)
             for part in parts(reading, question.level, columns or 8, question.newest_first, rows):
-                answer = self._again(source, part.question(question), fields, now)
+                answer = self._again(self._source.within(question.timeout), part.question(question), fields, now)
                 empty -= {group for group, table in zip(part.groups, answer.tables, strict=True) if len(table)}
                 yield answer
                 left = None if left is None else left - sum(map(len, answer.tables))
@@ -115,7 +131,7 @@ class Engine:
         finally:
             source.cancel()
 
-    def _whole(self, question: Question, fields: list[str] | None, now: datetime) -> _Answer:
+    def _whole(self, question: Question, fields: list[str] | None, now: datetime) -> Answer:
         """The answer at once."""
         source = self._source.within(question.timeout)
         try:
@@ -126,7 +142,7 @@ class Engine:
         finally:
             source.cancel()
 
-    def _again(self, source: Source, question: Question, fields: list[str] | None, now: datetime) -> _Answer:
+    def _again(self, source: Source, question: Question, fields: list[str] | None, now: datetime) -> Answer:
         try:
             return self._confirmed(source, question, fields, now)
         except NotFoundError as error:
@@ -135,36 +151,36 @@ class Engine:
             # an erasure has removed an object between our look at the manifest and the read: the next look names what is there
             return self._confirmed(source, question, fields, now)
 
-    def _confirmed(self, source: Source, question: Question, fields: list[str] | None, now: datetime) -> _Answer:
+    def _confirmed(self, source: Source, question: Question, fields: list[str] | None, now: datetime) -> Answer:
         before = source.reads
-        known = self._watermark.known() if question.level is None and question.as_of is None else None
+        seen = self._watermark.known() if question.level is None and question.as_of is None else None
         asked = source.submit(self._watermark.ask)
-        answer = self._answer(source, question, known or source.result(asked), fields, now)
-        if known is not None and not confirms(source.result(asked), known):
+        answer = self._answer(source, question, seen or source.result(asked), fields, now)
+        if seen is not None and not confirms(source.result(asked), seen):
             answer = self._answer(source, question, source.result(asked), fields, now)
         answer.stats.count(before, source.reads)
         return answer
 
-    def _answer(self, source: Source, question: Question, progress: Progress, fields: list[str] | None, now: datetime) -> _Answer:
+    def _answer(self, source: Source, question: Question, progress: Progress, fields: list[str] | None, now: datetime) -> Answer:
         reading = source.counted(self._reading, source, question, progress, now)
-        read = _raw if question.level is None else _level
-        return _arranged(question, read(reading, question, _needed(question, fields)))
+        return source.counted(answers.answer, reading, question, fields)
 
     def _reading(self, source: Source, question: Question, progress: Progress, now: datetime) -> Reading:
         """What is known before rows are read. `progress` is from before: what is archived after it is found twice, never missed."""
         dataset, level = question.dataset, question.level
         progress = progress.to_readers()
         outage = source.submit(self._catalog.outage) if level else None
-        wanted = _range(question.start, question.end)
+        wanted = range_of((question.start, question.end))
         names = self._lookup.groups(dataset, source.map) if question.groups is None else question.groups
-        groups = sorted(dict.fromkeys(names), key=group_order)
+        groups = groups_that_can_pass(question, sorted(dict.fromkeys(names), key=group_order))
         raw = self._lookup.bounds(dataset, progress.archived_through, wanted.start == TIME_MIN, now)
         settled = progress.snapshot_through
         if question.as_of is not None:
-            levels = ["raw", *([read_partition(dataset, level)] if level else [])]
-            past = Past(self._catalog, dataset, levels, groups, question.as_of)
-            facts = Facts(AFTER_ALL, {}, settled=settled)
-            return Reading(source.at(past), dataset, groups, wanted, facts, facts)
+            levels = [RAW, *(read_partitions(dataset, level, question.buckets) if level else [])]
+            levels += [REVISIONS] if question.known_at is not None else []
+            then = past.Past(self._catalog, dataset, levels, groups, question.as_of)
+            facts = Facts(past.AFTER_ALL, {}, settled=settled)
+            return Reading(source.at(then), dataset, groups, wanted, facts, facts)
         trusted = _trusted(source, outage)
         live = raw._replace(through=settled, trusted=trusted, settled=settled)
         return Reading(source, dataset, groups, wanted, raw, live)
@@ -191,6 +207,15 @@ class Engine:
         newest = max((segment.last for segment in manifest.segments), default=to_micros(now))
         return Range(max(TIME_MIN, newest - step // timedelta(microseconds=1)), TIME_MAX)
 
+    def _checked(self, question: Question) -> list[str] | None:
+        """The fields asked for, by their keys. Raises InputError for one that the dataset cannot have, or a past that it did not
+        keep."""
+        fields = keyed(question.dataset, question.level, question.fields)
+        check_fields(question.dataset, question.level, question.fields)
+        if question.known_at is not None:
+            known.require(self._catalog.versions(question.dataset.name), question.known_at)
+        return fields
+
     def _check_groups(self, question: Question, groups: Sequence[str], now: datetime) -> None:
         """Raises NotFoundError for the first of `groups`, which gave no row, that was named and has none at any time."""
         dataset = question.dataset
@@ -201,61 +226,10 @@ class Engine:
                 continue
             facts = self._lookup.bounds(dataset, self._catalog.progress().to_readers().archived_through, True, now)
             if not len(read_raw(self._source.within(None), dataset, {group: [EVERYTHING]}, facts)[group].table):
-                known = [group_name(other) for other in self._lookup.groups(dataset)]
+                others = [group_name(other) for other in self._lookup.groups(dataset)]
                 name = group_name(group)
-                raise NotFoundError(f"dataset {dataset.name} has no group {name!r}", hint=nearest(name, known))
-
-
-def _checked(question: Question) -> list[str] | None:
-    """The fields asked for, by their keys. Raises InputError for one that the dataset cannot have."""
-    fields = keyed(question.dataset, question.level, question.fields)
-    check_fields(question.dataset, question.level, question.fields)
-    return fields
-
-
-def _range(start: datetime | None, end: datetime | None) -> Range:
-    return Range(TIME_MIN if start is None else to_micros(start), TIME_MAX if end is None else to_micros(end))
+                raise NotFoundError(f"dataset {dataset.name} has no group {name!r}", hint=nearest(name, others))
 
 
 def _trusted(source: Source, outage: Future[Outage | None] | None) -> bool:
     return outage is None or source.result(outage) is None
-
-
-def _needed(question: Question, fields: list[str] | None) -> list[str] | None:
-    """The fields to read: those asked for, and those that the filter looks at."""
-    if fields is None or question.where is None:
-        return fields
-    return list(dict.fromkeys([*fields, *question.where.columns]))
-
-
-def _arranged(question: Question, answer: _Answer) -> _Answer:
-    """The rows that pass the filter, in the order asked for."""
-    tables = answer.tables
-    if question.where is not None:
-        tables = [question.where.filter(table) for table in tables]
-        answer.stats.rows = sum(map(len, tables))
-    if question.newest_first:
-        tables = [table.take(pa.array(range(len(table) - 1, -1, -1), pa.int64())) for table in tables]
-    return answer._replace(tables=tables)
-
-
-def _raw(reading: Reading, question: Question, fields: Sequence[str] | None) -> _Answer:
-    ranges = [reading.wanted] if reading.wanted.start < reading.wanted.end else []
-    rows = read_raw(reading.source, reading.dataset, dict.fromkeys(reading.groups, ranges), reading.raw, fields, question.where)
-    stats = Stats()
-    for part in rows.values():
-        stats.add(part.stats)
-    return _Answer(
-        reading.groups, [rows[group].table for group in reading.groups], stats, tuple(rows[group].plan for group in reading.groups)
-    )
-
-
-def _level(reading: Reading, question: Question, fields: Sequence[str] | None) -> _Answer:
-    assert question.level is not None
-    source, dataset, groups, wanted, raw, live = reading
-    rows = read_level(source, dataset, question.level, groups, wanted, live, raw)
-    stats = Stats()
-    for part in rows.values():
-        stats.add(part.stats)
-    plans = tuple(plan for group in groups for plan in rows[group].plans)
-    return _Answer(groups, [rows[group].table for group in groups], stats, plans)

@@ -58,7 +58,8 @@ class Folds(NamedTuple):
 
     def slice(self, first: int, end: int) -> Folds:
         """The periods from place `first` on, before place `end`."""
-        fields = {name: FieldFold(f.scale, *(column[first:end] for column in f[1:])) for name, f in self.fields.items()}
+        kept = ((name, field) for name, field in self.fields.items() if field.n[first:end].any())
+        fields = {name: FieldFold(field.scale, *(column[first:end] for column in field[1:])) for name, field in kept}
         return Folds(self.starts[first:end], self.rows[first:end], fields)
 
     def states(self) -> dict[int, State]:

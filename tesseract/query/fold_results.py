@@ -82,7 +82,7 @@ def _stat(declared: Field, field: FieldFold, stat: str) -> pa.Array:
     if pa.types.is_floating(kind):
         doubles = _quotients(numbers, np.ones(len(numbers), np.int64), field.scale)
         return pa.array(doubles, mask=absent | (_out_of_range(doubles) if stat == "sum" else np.zeros(len(absent), bool)))
-    return _exact(numbers, field.scale, kind, absent)
+    return exact_array(numbers, field.scale, kind, absent)
 
 
 def _out_of_range(values: Ints) -> Ints:
@@ -101,7 +101,7 @@ def _quotients(numbers: Ints, n: Ints, scale: int) -> Ints:
     return found
 
 
-def _exact(numbers: Ints, scale: int, kind: pa.DataType, absent: Ints) -> pa.Array:
+def exact_array(numbers: Ints, scale: int, kind: pa.DataType, absent: Ints) -> pa.Array:
     """Integers at a scale as a column of integers or decimals; null where one does not fit."""
     if pa.types.is_int64(kind) and not scale and numbers.dtype != object:
         return pa.array(numbers, mask=absent)

@@ -63,6 +63,14 @@ def int64_of(array: pa.Array) -> Ints:
     return found
 
 
+def integers_of(array: pa.Array) -> Ints:
+    """Integers or decimals (no nulls) as integers at their type's scale."""
+    if pa.types.is_integer(array.type):
+        return int64_of(array)
+    numbers, _ = _words(array)
+    return _joined(numbers) if isinstance(numbers, Wide) else numbers
+
+
 def _decimals(array: pa.Array) -> Column:
     numbers, scale = _words(array)
     if not scale:
@@ -205,7 +213,7 @@ def widened(numbers: Ints, growth: int) -> Ints:
     """Integers that may be made `growth` times as large: as Python's where int64 would not hold them."""
     if numbers.dtype == object or not len(numbers):
         return numbers
-    largest = max(-int(numbers.min()), int(numbers.max()))
+    largest = max(-int(numbers.min()), int(numbers.max()), 1)
     return numbers if largest * growth < SAFE else numbers.astype(object)
 
 

@@ -6,19 +6,22 @@ all days of a period are read from snapshots; of the rest, the rows are those of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tesseract.config.bases import base_level
 from tesseract.config.dataset import Dataset, Level
 from tesseract.config.retention import rows_kept_from
-from tesseract.config.tiers import UNITS
+from tesseract.config.tiers import UNITS, Unit
 from tesseract.model import Item
 from tesseract.processing.live_item import numbers_of, usable
 from tesseract.processing.snapshots import LENGTHS
+from tesseract.query.integers import Ints, int64_of
 from tesseract.query.plan import (
     DAY,
     TIME_MAX,
@@ -36,15 +39,19 @@ from tesseract.query.plan import (
 )
 from tesseract.query.results import Stats, empty, within
 from tesseract.query.source import Source
+from tesseract.storage.arrow_types import TIMESTAMP
 from tesseract.storage.columns import FIELDS_FROM, LIVE_FROM, ORDER, STATE, LevelRow, level_stats, level_table, unify
 from tesseract.storage.conform import conform, declared_kinds
 from tesseract.storage.keys import level_partition, live_pk
 from tesseract.storage.newest import LEVEL, newest
 from tesseract.utils.time_utils import from_iso, from_micros, iso_seconds
 
+STATES = ["period_start", "rows", STATE, ORDER, LIVE_FROM, FIELDS_FROM]  # the columns that periods are merged from
+NO_STATES = pa.table({"period_start": pa.array([], TIMESTAMP), STATE: pa.array([], pa.binary())})
+
 
 class Kept(NamedTuple):
-    """What live items and snapshots have of one group: rows, and the periods that must be computed from raw rows."""
+    """What live items and snapshots have of one group: rows, by period, and the periods to be computed from raw rows."""
 
     rows: pa.Table
     missing: list[Range]
@@ -61,38 +68,31 @@ def kept_rows(
     columns: list[str] | None,
 ) -> dict[str, Kept]:
     """What live items and snapshots have of each group in its ranges; `columns` are read of the snapshots, None for all."""
-    plans = source.map(lambda group: _plan(source, dataset, level, group, wanted[group], facts[group]), wanted)
-    trusted = all(own.trusted for own in facts.values())
-    stretches = [(plan.group, part) for plan in plans for part in plan.stretches if part.source == "live" and trusted]
-    found = source.map(lambda job: _live(source, dataset, level, *job), stretches)
-    segments = _segments(source, dataset, plans, columns)
-    items: dict[str, list[Item]] = {group: [] for group in wanted}
-    for (group, _), part in zip(stretches, found, strict=True):
-        items[group] += part
+    manifests = source.manifests(dataset, level_partition(level), [group for group, ranges in wanted.items() if ranges])
+    plans = [
+        level_plan(group, ranges, manifests[group](), facts[group]) if ranges else LevelPlan(group, (), ())
+        for group, ranges in wanted.items()
+    ]
+    begun = [_begin(source, dataset, level, plan, columns, facts[plan.group].trusted) for plan in plans]
     kept = {}
-    for plan in plans:
+    for plan, (stretches, files) in zip(plans, begun, strict=True):
         # of a former state nobody knows which snapshots were still to come: what they lack is computed from the raw rows of then
         unsure = wanted[plan.group] if source.is_past else []
         first = rows_kept_from(dataset, "raw", facts[plan.group].settled)
-        found_here = items[plan.group], segments[plan.group]
-        kept[plan.group] = _keep(dataset, level, plan, wanted[plan.group], *found_here, unsure, first)
+        items = [item for stretch in stretches for item in source.result(stretch)]
+        tables = [source.result(file) for file in files]
+        kept[plan.group] = _keep(dataset, level, plan, wanted[plan.group], items, tables, unsure, first)
     return kept
 
 
-def _plan(source: Source, dataset: Dataset, level: Level, group: str, ranges: Sequence[Range], facts: Facts) -> LevelPlan:
-    if not ranges:
-        return LevelPlan(group, (), ())
-    return level_plan(group, ranges, source.catalog.manifest_of(dataset, level_partition(level), group), facts)
-
-
-def _segments(source: Source, dataset: Dataset, plans: Sequence[LevelPlan], columns: list[str] | None) -> dict[str, list[pa.Table]]:
-    """The rows of each group in the segments of its plan, oldest window first."""
-    files = [(plan.group, part) for plan in plans for part in plan.archive]
-    tables = source.map(lambda job: source.segment(dataset, *job, "period_start", columns), files)
-    found: dict[str, list[pa.Table]] = {plan.group: [] for plan in plans}
-    for (group, _), table in zip(files, tables, strict=True):
-        found[group].append(table)
-    return found
+def _begin(
+    source: Source, dataset: Dataset, level: Level, plan: LevelPlan, columns: list[str] | None, trusted: bool
+) -> tuple[list[Future[list[Item]]], list[Future[pa.Table]]]:
+    """The live items and the segments of a plan, oldest window first: asked for, not waited for."""
+    live = [part for part in plan.stretches if part.source == "live" and trusted]
+    return [source.submit(_live, source, dataset, level, plan.group, part) for part in live], [
+        source.submit(source.segment, dataset, plan.group, part, "period_start", columns) for part in plan.archive
+    ]
 
 
 def _live(source: Source, dataset: Dataset, level: Level, group: str, part: Stretch) -> list[Item]:
@@ -125,7 +125,8 @@ def _keep(
     if unsure:
         snapshot = _ended(level, snapshot)
     both = pa.concat_tables(unify([snapshot, live]))
-    starts = sorted(pc.cast(both["period_start"], pa.int64()).to_pylist())
+    both = both.sort_by("period_start")
+    starts = int64_of(both["period_start"].combine_chunks())
     spans = [Range(part.start, part.end) for part in plan.stretches if part.source == "live"]
     spans += [*lacking, *unsure]
     if level.live_from is not None:  # of periods that began before the level was kept only those have a row that were rebuilt
@@ -133,8 +134,21 @@ def _keep(
     unit = UNITS[level.name]
     stats = _counted(plan)
     stats.live_items, stats.snapshot_rows = _filled(live), _filled(snapshot)
-    missing = starting_in(unit, gaps(wanted, unit, starts), coalesce(spans))
+    missing = starting_in(unit, absent(wanted, unit, starts), coalesce(spans))
     return Kept(both.filter(pc.greater(both["rows"], 0)), missing, stats, (plan,) if wanted else ())
+
+
+def absent(ranges: Sequence[Range], unit: Unit, found: Ints) -> list[Range]:
+    """What `plan.gaps` gives, of a unit that has a length, without a look at each period that is there."""
+    length = LENGTHS[unit.name]
+    missing: list[Range] = []
+    for wanted in ranges:
+        at, stop = ceiling(unit, wanted.start), ceiling(unit, wanted.end)
+        own = found[np.searchsorted(found, at) : np.searchsorted(found, stop)]
+        ends, starts = np.append(at, own + length), np.append(own, stop)
+        open_ = ends < starts
+        missing += map(Range, ends[open_].tolist(), starts[open_].tolist())
+    return missing
 
 
 def _counted(plan: LevelPlan) -> Stats:
@@ -187,9 +201,13 @@ def _row(item: Item) -> LevelRow:
     return LevelRow(from_iso(item["sk"]), int(item["rows"]), numbers_of(item), item["state"], 0, item.get("live_from"))
 
 
-def columns_of(dataset: Dataset, level: Level) -> list[str] | None:
-    """The columns to read of a level's segment: all but the exact state, which is most of the file; None where not known."""
-    return None if dataset.unknown_fields == "keep" else [name for name in empty(dataset, level).column_names if name != STATE]
+def columns_of(dataset: Dataset, level: Level, only: Container[str] | None = None) -> list[str] | None:
+    """The columns to read of a level's segment, of the fields `only`: not the exact state, which is most of it; None: all."""
+    if dataset.unknown_fields == "keep":
+        return None
+    fixed = {*dataset.group_by, "period_start", "rows", ORDER, LIVE_FROM, FIELDS_FROM}
+    names = [name for name in empty(dataset, level).column_names if name != STATE]
+    return [name for name in names if only is None or name in fixed or name.rpartition("_")[0] in only]
 
 
 # weeks and months -------------------------------------------------------------------------------------------------------
@@ -201,14 +219,13 @@ def merged_periods(
     """The exact states that a merged level is made of: of its own rows, else of its base's; without a base all of it is missing."""
     base = base_level(dataset, level)
     if base is None or not ranges:
-        return {group: Kept(empty(dataset, level), list(ranges), Stats(), ()) for group in facts}
-    columns = ["period_start", "rows", STATE, ORDER, LIVE_FROM, FIELDS_FROM]
+        return {group: Kept(NO_STATES, list(ranges), Stats(), ()) for group in facts}
     # where days of a period may have been removed, its own row counts, and nothing else
     whole = {group: ceiling(UNITS[level.name], rows_kept_from(dataset, base.name, own.settled)) for group, own in facts.items()}
     facts = {group: own._replace(marks=marks_from(whole[group], own.marks)) for group, own in facts.items()}
-    own = {} if source.is_past else _merged_rows(source, dataset, level, base, ranges[0], facts, columns)
+    own = {} if source.is_past else _merged_rows(source, dataset, level, base, ranges[0], facts)
     left = {group: ranges_from(whole[group], own[group].missing if own else ranges) for group in facts}
-    kept = kept_rows(source, dataset, base, left, facts, columns)
+    kept = kept_rows(source, dataset, base, left, facts, STATES)
     return {group: _both(own[group], part) if own else part for group, part in kept.items()}
 
 
@@ -219,20 +236,18 @@ def _merged_rows(
     base: Level,
     wanted: Range,
     facts: Mapping[str, Facts],
-    columns: list[str],
 ) -> dict[str, Kept]:
     """The rows of a merged level's own, and the periods that have none that counts: they are merged from the base."""
     unit, name = UNITS[level.name], level_partition(level)
 
-    def planned(group: str) -> LevelPlan:
-        return merged_plan(group, wanted, unit, source.catalog.manifest_of(dataset, name, group), facts[group])
-
-    plans = source.map(planned, facts)
-    segments = _segments(source, dataset, plans, columns)
+    manifests = source.manifests(dataset, name, facts)
+    plans = [merged_plan(group, wanted, unit, manifests[group](), own) for group, own in facts.items()]
+    begun = [_begin(source, dataset, level, plan, STATES, False) for plan in plans]
     kept = {}
-    for plan in plans:
+    for plan, (_, files) in zip(plans, begun, strict=True):
+        segments = [source.result(file) for file in files]
         first = rows_kept_from(dataset, "raw", facts[plan.group].settled)
-        rows, _ = _snapshot(dataset, level, base, plan, segments[plan.group], first)
+        rows, _ = _snapshot(dataset, level, base, plan, segments, first)
         if base.live_from is not None:  # an earlier one may lack days whose rows were never computed
             rows = rows.filter(pc.greater(pc.cast(rows["period_start"], pa.int64()), base.live_from))
         starts = pc.cast(rows["period_start"], pa.int64()).to_pylist()
@@ -246,7 +261,7 @@ def _both(own: Kept, base: Kept) -> Kept:
     own.stats.add(base.stats)
     columns = ["period_start", STATE]
     rows = pa.concat_tables([own.rows.select(columns), base.rows.select(columns)])
-    return Kept(rows, base.missing, own.stats, (*own.plans, *base.plans))
+    return Kept(rows.sort_by("period_start"), base.missing, own.stats, (*own.plans, *base.plans))
 
 
 def ranges_from(first: int, ranges: Iterable[Range]) -> list[Range]:

@@ -10,6 +10,7 @@ from tesseract.config.dataset import Dataset, Level
 from tesseract.query.plan import Facts, Range
 
 if TYPE_CHECKING:
+    from tesseract.query.buckets import Buckets
     from tesseract.query.source import Source
     from tesseract.query.where import Where
 
@@ -29,6 +30,8 @@ class Question(NamedTuple):
     limit: int | None = None  # the first rows of the result alone
     newest_first: bool = False  # within each group
     timeout: float | None = None  # seconds
+    buckets: Buckets | None = None  # the periods of the level where they are not those of the calendar, in UTC
+    zone: str = ""  # whose times the result shows; "": UTC
     unchecked: bool = False  # a group that nobody has written to has no rows; else that is an error
 
 

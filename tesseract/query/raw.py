@@ -9,19 +9,16 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from tesseract.config.dataset import Dataset
-from tesseract.model import Item
 from tesseract.query.catalog import of_manifest
-from tesseract.query.plan import TIME_MIN, DaySlice, Facts, Range, RawPlan, day_text, hot_days, raw_plan
+from tesseract.query.days import Day
+from tesseract.query.plan import TIME_MIN, DaySlice, Facts, Range, RawPlan, hot_days, raw_plan
 from tesseract.query.results import Stats, merge_raw, raw_columns
 from tesseract.query.source import Source
 from tesseract.query.where import Where, prunes
-from tesseract.storage.columns import RawRow, raw_table
+from tesseract.storage.columns import raw_table, unify
 from tesseract.storage.conform import conform, declared_kinds
-from tesseract.storage.items import records_of
 from tesseract.storage.keys import HISTORY as HISTORY_SK
-from tesseract.storage.keys import raw_pk
 from tesseract.storage.newest import HISTORY, current
-from tesseract.utils.time_utils import from_micros, iso_micros
 
 
 class Of(NamedTuple):
@@ -39,7 +36,7 @@ class _Parts(NamedTuple):
     """A plan that is being carried out."""
 
     plan: RawPlan
-    days: list[Future[list[Item]]]
+    days: list[Day]
     files: list[Future[pa.Table]]
 
 
@@ -81,7 +78,7 @@ def read_raw(
         plan = raw_plan(group, wanted[group], manifest, own)
         for part in plan.buffer:
             if part not in days:
-                days[part] = source.submit(_day, source, dataset, group, part, of.prefix)
+                days[part] = Day(source, dataset, group, part, of.prefix)
         may = None if where is None else prunes(where, plan)
         files = [source.submit(source.segment, dataset, group, part, "valid_time", columns, may) for part in plan.archive]
         found[group] = _Parts(plan, [days[part] for part in plan.buffer], files)
@@ -90,42 +87,30 @@ def read_raw(
 
 def _begin(
     source: Source, dataset: Dataset, group: str, ranges: Sequence[Range], facts: Facts, of: Of
-) -> tuple[Future[dict[int, int]], dict[DaySlice, Future[list[Item]]]]:
+) -> tuple[Future[dict[int, int]], dict[DaySlice, Day]]:
     """The marks of a group, and the days of the buffer that are read whatever they are: asked for, not waited for."""
     marks: Future[dict[int, int]] = source.submit(source.lookup.marks, dataset, group, Range(ranges[0].start, ranges[-1].end))
     days = hot_days(ranges, facts) if facts.floor == TIME_MIN else []
-    return marks, {part: source.submit(_day, source, dataset, group, part, of.prefix) for part in days}
+    return marks, {part: Day(source, dataset, group, part, of.prefix) for part in days}
 
 
 def _rows_of(source: Source, dataset: Dataset, group: str, parts: _Parts | None, columns: Sequence[str] | None, of: Of) -> Rows:
     if parts is None:
         return _merge(dataset, RawPlan(group, (), (), ()), [], [], columns, of)
-    items = [item for day in parts.days for item in source.result(day)]
-    rows = [row for item in items for row in _rows(item, group)]
-    return _merge(dataset, parts.plan, [source.result(file) for file in parts.files], rows, columns, of)
-
-
-def _day(source: Source, dataset: Dataset, group: str, part: DaySlice, prefix: str) -> list[Item]:
-    low, high = prefix + iso_micros(from_micros(part.start)), prefix + iso_micros(from_micros(part.end))
-    return list(source.backend.raw.query(raw_pk(dataset.name, group, day_text(part.day)), low, high))
-
-
-def _rows(item: Item, group: str) -> list[RawRow]:
-    return [
-        RawRow(record.valid_time, record.ref_time, record.fields, record.deleted, None, int(item["config_version"]))
-        for record in records_of(item, group)
-    ]
+    buffer = [table for day in parts.days for table in day.tables()]
+    return _merge(dataset, parts.plan, [source.result(file) for file in parts.files], buffer, columns, of)
 
 
 def _merge(
-    dataset: Dataset, plan: RawPlan, archive: Sequence[pa.Table], rows: Sequence[RawRow], columns: Sequence[str] | None, of: Of
+    dataset: Dataset, plan: RawPlan, archive: Sequence[pa.Table], days: Sequence[pa.Table], columns: Sequence[str] | None, of: Of
 ) -> Rows:
-    buffer = raw_table(dataset, plan.group, rows)
+    none = raw_table(dataset, plan.group, [])
+    kinds = declared_kinds(dataset.fields, none.schema)
+    buffer = pa.concat_tables(unify([conform(part, kinds) for part in days or [none]]))
     if columns is not None:
         buffer = buffer.select([name for name in columns if name in buffer.column_names])
-    kinds = declared_kinds(dataset.fields, raw_table(dataset, plan.group, []).schema)
     order = HISTORY if of.partition == KEPT.partition else current(dataset)
-    table, stats = merge_raw([conform(part, kinds) for part in archive], conform(buffer, kinds), plan.ranges, order, of.deleted)
+    table, stats = merge_raw([conform(part, kinds) for part in archive], buffer, plan.ranges, order, of.deleted)
     stats.segments = len(plan.archive)
     stats.segment_bytes = sum(part.segment.bytes for part in plan.archive)
     stats.buffer_queries = len(plan.buffer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 
 from tesseract.config.dataset import STATS, Dataset, Level
 from tesseract.errors import InputError
+from tesseract.query import display
 from tesseract.query.estimates import Plan, estimated
 from tesseract.query.plan import Range
 from tesseract.storage.arrow_types import TIMESTAMP
@@ -71,6 +73,13 @@ class Result(NamedTuple):
     table: pa.Table
     stats: Stats
     plans: tuple[object, ...]
+    complete_through: datetime | None = None  # of a past state: all that was written before is in it, of later writes some may be
+
+    def __repr__(self) -> str:
+        return display.text(self.table)
+
+    def _repr_html_(self) -> str:
+        return display.html(self.table)
 
     @property
     def plan(self) -> Plan:

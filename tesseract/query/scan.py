@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from tesseract.config.dataset import Level
 from tesseract.config.tiers import UNITS
-from tesseract.model import Manifest
+from tesseract.model import Manifest, Segment
 from tesseract.query.catalog import of_manifest
 from tesseract.query.plan import TIME_MAX, TIME_MIN, Facts, Range, hot_spans
 from tesseract.query.portions import cut, weights, within
@@ -25,6 +25,7 @@ from tesseract.utils.time_utils import from_micros, to_micros
 CELLS = 2_000_000  # values of a part, about: 16 MB, and a few times that while it is made
 FEWEST = 16_384  # rows of a part
 GROUPS = 100  # whose manifests are looked at together
+SECOND = 1_000_000  # µs
 T = TypeVar("T")
 
 
@@ -76,11 +77,20 @@ def _sizes(reading: Reading, level: Level | None, manifest: Manifest) -> list[tu
     """Where a group has rows, about: of a level, a row for each period from its first record to the horizon."""
     facts = of_manifest(reading.raw, manifest.segments)
     if level is None:
-        return weights(manifest.segments, hot_spans(_within(reading.wanted, facts), facts))
+        newest = max(manifest.segments, key=lambda segment: segment.last, default=None)
+        hot = hot_spans(_within(reading.wanted, facts), facts)
+        return [*weights(manifest.segments, []), *((span, (span.end - span.start) * _rate(newest)) for span in hot)]
     first = min((segment.first for segment in manifest.segments), default=facts.through)
     inside = _within(reading.wanted, facts)
     inside = Range(max(inside.start, min(first, facts.through)), inside.end)
     return [(inside, (inside.end - inside.start) / _length(level))] if inside.start < inside.end else []
+
+
+def _rate(newest: Segment | None) -> float:
+    """Rows per µs of the buffer, with room to spare: as in the newest segment, at least one a minute; one a second of a new group."""
+    if newest is None:
+        return 1 / SECOND
+    return max(2 * newest.rows / (newest.last + 1 - newest.first) / max(len(newest.groups), 1), 1 / (60 * SECOND))
 
 
 def _within(wanted: Range, facts: Facts) -> Range:

@@ -14,6 +14,7 @@ from tesseract.config.dataset import Dataset
 from tesseract.errors import RetryError
 from tesseract.model import Manifest, of_group
 from tesseract.query.catalog import Lookup
+from tesseract.query.density import Densities
 from tesseract.query.past import Past
 from tesseract.query.plan import SegmentSlice
 from tesseract.storage.base import Backend
@@ -63,6 +64,7 @@ class Source:
         self.backend, self.catalog, self.lookup = backend, catalog, lookup
         self._pool: ThreadPoolExecutor = like._pool if like else ThreadPoolExecutor(PARALLEL, thread_name_prefix="tesseract-query")
         self._footers: Footers = like._footers if like else Footers()
+        self.densities: Densities = like.densities if like else Densities()
         self._meter: Meter = like._meter if like else Meter()
         self._running: set[Future[object]] = like._running if like else set()
         self._seconds: float | None = like._seconds if like else None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 
 import duckdb
 import pyarrow as pa
 
-from tesseract.config.dataset import Dataset
+from tesseract.config.bases import named_level
 from tesseract.errors import DamagedError, InputError
 from tesseract.query.catalog import nearest
 from tesseract.query.question import Question
@@ -26,21 +27,27 @@ def run(text: str, tables: Tables) -> pa.Table:
     Raises InputError with DuckDB's own first sentence, or with the tables that there are; what reading raises.
     """
     if text.strip(" \t\r\n;").lower().split() == ["show", "tables"]:
-        return pa.table({"name": pa.array(sorted(view.name for view in _all(tables)), pa.string())})
+        return pa.table({"name": pa.array(sorted(_all(tables)), pa.string())})
     errors: list[Exception] = []
-    connection = duckdb.connect(":memory:", config={"enable_external_access": "false"})
-    try:
-        connection.execute("SET TimeZone = 'UTC'")
-        for view in _named(connection, text, tables):
-            connection.register(view.name, _relation(view, tables, errors))
-        connection.execute("SET lock_configuration = true")
-        return connection.sql(text).to_arrow_table()
-    except duckdb.Error as error:
-        if errors:
-            raise errors[0] from None
-        raise InputError(f"SQL: {_sentence(error)}") from error
-    finally:
-        connection.close()
+    with _database().cursor() as connection:
+        try:
+            for view in _named(connection, text, tables):
+                connection.register(view.name, _relation(view, tables, errors))
+            connection.execute("BEGIN TRANSACTION READ ONLY")  # also what hides behind `explain analyze` writes nothing
+            return connection.sql(text).to_arrow_table()
+        except duckdb.Error as error:
+            if errors:
+                raise errors[0] from None
+            raise InputError(f"SQL: {_sentence(error)}") from error
+
+
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
+    """One for the process, empty for ever: to start one takes longer than most statements. Cursors see nothing of each other."""
+    connection = duckdb.connect(":memory:", config={"enable_external_access": "false", "python_enable_replacements": "false"})
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    connection.execute("SET GLOBAL lock_configuration = true")
+    return connection
 
 
 def _named(connection: duckdb.DuckDBPyConnection, text: str, tables: Tables) -> list[View]:
@@ -54,38 +61,34 @@ def _named(connection: duckdb.DuckDBPyConnection, text: str, tables: Tables) -> 
     try:
         found = {name.lower(): _view(name.lower(), names, tables) for name in sorted(connection.get_table_names(text))}
     except duckdb.Error:  # it cannot tell without the tables (of `using`, for one): those then that the text could mean
-        words = {word.lower() for word in re.findall(r"[\w-]+", text)}
+        words = {*re.findall(r"[\w-]+", text.lower()), *re.findall(r"\w+", text.lower())}
         return [view for word in sorted(words) if (view := _view(word, names, tables)) is not None]
     for name, view in found.items():
         if view is None:
-            known = sorted(view.name for view in _all(tables))
-            raise InputError(
-                f"SQL: there is no table {name!r}", hint=f"{nearest(name, known)}; tables: {', '.join(known) or 'none'}"
-            )
+            known = sorted(_all(tables))
+            hint = f"{nearest(name, known)}; tables: {', '.join(known) or 'none'}"
+            raise InputError(f"SQL: there is no table {name!r}", hint=hint)
     return [view for view in found.values() if view is not None]
 
 
 def _view(name: str, datasets: list[str], tables: Tables) -> View | None:
-    """The view of a name in lower case. A dataset comes before a level that would have its name."""
+    """The view of a name in lower case, also of a level that is not kept. A dataset comes before a level that has its name."""
     near = [dataset for dataset in datasets if name == dataset.lower() or name.startswith(f"{dataset.lower()}_")]
     for dataset in sorted(near, key=len, reverse=True):
-        for view in _views(tables.dataset(dataset)):
-            if view.name.lower() == name:
-                return view
+        config = tables.dataset(dataset)
+        if name == dataset.lower():
+            return View(config.name, config, None)
+        level = named_level(config, name[len(dataset) + 1 :])
+        if level is not None:
+            return View(f"{config.name}_{level.name}", config, level)
     return None
 
 
-def _views(dataset: Dataset) -> Iterator[View]:
-    yield View(dataset.name, dataset, None)
-    for level in dataset.levels:
-        yield View(f"{dataset.name}_{level.name}", dataset, level)
-
-
-def _all(tables: Tables) -> Iterator[View]:
-    """The views of all datasets but those whose configuration does not decode: one must not keep the others from being read."""
+def _all(tables: Tables) -> Iterator[str]:
+    """The names of the views of datasets and levels that are kept, without datasets whose configuration does not decode."""
     for name in tables.names():
         with suppress(DamagedError):
-            yield from _views(tables.dataset(name))
+            yield from (name, *(f"{name}_{level.name}" for level in tables.dataset(name).levels))
 
 
 def _relation(view: View, tables: Tables, errors: list[Exception]) -> pa.Table | Lazy:

@@ -23,11 +23,11 @@ from tesseract.config.dataset import STATS, Dataset, Level
 from tesseract.errors import InputError
 from tesseract.query.plan import Range, RawPlan
 from tesseract.query.results import empty, keyed, renamed
+from tesseract.query.where_bounds import Bounds, possible
 from tesseract.query.where_text import Every, Leaf, Missing, Node, Some, Value, Within, leaves, mapped, shown, tree, wrong
 from tesseract.storage.codec import shortest
 from tesseract.utils.time_utils import to_micros
 
-Bounds = Mapping[str, tuple[Any, Any, int | None, int | None]]  # column → (least, greatest, nulls, rows); None: not known
 _EXACT = Context(prec=1000)
 _NEVER = pc.scalar(False)
 
@@ -54,7 +54,8 @@ class Where(NamedTuple):
         own = Where(mapped(self.node, lambda leaf: leaf._replace(column=_key(dataset, level, leaf.column, names))), self.text)
         kinds = {key: schema.field(key).type for key in names.values()}
         labels = {key: name for name, key in names.items()}
-        return Where(mapped(own.node, lambda leaf: _typed(leaf, kinds.get(leaf.column), labels)), self.text)
+        typed = mapped(own.node, lambda leaf: _typed(leaf, kinds.get(leaf.column), labels))
+        return Where(typed if level is None else mapped(typed, _counted), self.text)
 
     def expression(self, schema: pa.Schema) -> pc.Expression:
         """The condition on tables of a schema; a column that is not there is null. Raises InputError as `key_form` does."""
@@ -67,7 +68,7 @@ class Where(NamedTuple):
 
     def possible(self, bounds: Bounds) -> bool:
         """False only where no row within `bounds`, as they are stored, can satisfy, whatever else is in its other columns."""
-        return _possible(self.node, bounds)
+        return possible(self.node, bounds)
 
 
 def parse(text: str) -> Where:
@@ -163,6 +164,17 @@ def _moment(name: str, value: Value, at: int) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
+def _counted(leaf: Leaf) -> Node:
+    """A comparison of a level's column, whose null reads as 0 where it is a count."""
+    if not leaf.column.endswith("_count"):
+        return leaf
+    absent = Missing(leaf.column, negated=False)
+    if isinstance(leaf, Missing):  # never, or always
+        both = (absent, absent._replace(negated=True))
+        return Some(both) if leaf.negated else Every(both)
+    return Some((leaf, absent)) if possible(leaf, {leaf.column: (0, 0, 0, 1)}) else leaf
+
+
 # rows -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -234,58 +246,3 @@ def _double_at_most(value: Decimal) -> tuple[float | None, bool]:
     if shortest(double) > value:
         double = math.nextafter(double, -math.inf)
     return (None, False) if math.isinf(double) else (double, shortest(double) == value)
-
-
-# row groups -----------------------------------------------------------------------------------------------------------------
-
-
-def _possible(node: Node, bounds: Bounds) -> bool:
-    if isinstance(node, Every):
-        return all(_possible(part, bounds) for part in node.parts)
-    if isinstance(node, Some):
-        return any(_possible(part, bounds) for part in node.parts)
-    low, high, nulls, rows = bounds.get(node.column, (None, None, None, None))
-    if isinstance(node, Missing) and not node.negated:
-        return True  # a stored value that is none of the declared type reads as null
-    if nulls is not None and nulls == rows:
-        return False
-    if isinstance(node, Missing) or low is None or high is None:
-        return True
-    if isinstance(node, Within):
-        inside = [_fits(low, high, "=", value) for value in node.values]
-        return any(inside) if not node.negated else all(_fits(low, high, "!=", value) for value in node.values)
-    return _fits(low, high, node.sign, node.value)
-
-
-def _fits(low: Any, high: Any, sign: str, value: Any) -> bool:
-    """Whether a value in [low, high] can compare so; True where they are not alike: stored values may be of another type."""
-    families = [_family(one) for one in (low, high, value)]
-    if len(set(families)) > 1 or families[0] is None:
-        return True
-    if families[0] is Decimal:
-        low, high = _hull(low)[0], _hull(high)[1]
-    match sign:
-        case "=":
-            return bool(low <= value <= high)
-        case "!=":
-            return not low == high == value
-        case "<":
-            return bool(low < value)
-        case "<=":
-            return bool(low <= value)
-        case ">":
-            return bool(high > value)
-    return bool(high >= value)
-
-
-def _family(value: Any) -> type | None:
-    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        return None if isinstance(value, float) and math.isnan(value) else Decimal
-    return next((kind for kind in (bool, str, datetime) if isinstance(value, kind)), None)
-
-
-def _hull(stored: Any) -> tuple[Any, Any]:
-    """A stored number, and the double that it reads as where the column is one of doubles: the less, the greater."""
-    near = shortest(float(stored))
-    exact = near if isinstance(stored, float) else stored
-    return min(exact, near), max(exact, near)

@@ -98,7 +98,7 @@ def leaves(node: Node) -> list[Leaf]:
     return [leaf for part in node.parts for leaf in leaves(part)] if isinstance(node, Every | Some) else [node]
 
 
-def mapped(node: Node, change: Callable[[Leaf], Leaf]) -> Node:
+def mapped(node: Node, change: Callable[[Leaf], Node]) -> Node:
     """A tree with each comparison replaced by what `change` makes of it."""
     if isinstance(node, Every | Some):
         return node._replace(parts=tuple(mapped(part, change) for part in node.parts))

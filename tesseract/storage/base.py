@@ -67,6 +67,12 @@ class Counters:
             return self._counts.copy()
 
 
+class Page(list[msgspec.Raw]):
+    """The items of one answer to a query. `more`: they may not be all, another request follows."""
+
+    more = False
+
+
 class Table(Protocol):
     """A table of items with `pk` and `sk`. Reads are strongly consistent; errors are those of tesseract.errors.
 
@@ -88,8 +94,8 @@ class Table(Protocol):
 
     def pages(
         self, pk: str, low: str | None = None, high: str | None = None, *, reverse: bool = False, limit: int = 0
-    ) -> Iterator[list[msgspec.Raw]]:
-        """`query`, undecoded: each item as JSON in DynamoDB's wire form, a list for each request; one may be empty.
+    ) -> Iterator[Page]:
+        """`query`, undecoded: each item as JSON in DynamoDB's wire form, a page for each request; one may be empty.
 
         `codec.item_from_wire` decodes an item, `buffer_columns.buffer_table` those of a group's day together.
         """

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutErr
 
 from tesseract.errors import BackendError, ConditionFailed, InputError, NotFoundError, RetryError, TesseractError, Throttled
 from tesseract.model import Item
-from tesseract.storage.base import Absent, Before, Condition, Counters, Is, Key, NotAfter
+from tesseract.storage.base import Absent, Before, Condition, Counters, Is, Key, NotAfter, Page
 from tesseract.storage.codec import Wire as WireItem
 from tesseract.storage.codec import item_from_wire, item_to_json, to_wire
 from tesseract.storage.wire import CONFLICTS, THROTTLED, Wire, WireError, pauses
@@ -104,7 +104,7 @@ class DynamoTable:
 
     def pages(
         self, pk: str, low: str | None = None, high: str | None = None, *, reverse: bool = False, limit: int = 0
-    ) -> Iterator[list[msgspec.Raw]]:
+    ) -> Iterator[Page]:
         if low is not None and high is not None and low >= high:
             return
         arguments: dict[str, Any] = {**_between(pk, low, high), "ConsistentRead": True, "ScanIndexForward": not reverse}
@@ -113,15 +113,16 @@ class DynamoTable:
         left = limit
         while True:
             answer: _Page = self._call("Query", (pk, low or ""), form=_Page, **arguments)
-            page = answer.Items
+            page = Page(answer.Items)
             edge = 0 if reverse else -1
             if high is not None and page and _sk(page[edge]) == high:
                 del page[edge]  # BETWEEN includes its end, a half-open range does not
             if limit:
-                page = page[:left]
+                del page[left:]
                 left -= len(page)
+            page.more = bool(answer.LastEvaluatedKey) and not (limit and not left)
             yield page
-            if not answer.LastEvaluatedKey or (limit and not left):
+            if not page.more:
                 return
             arguments["ExclusiveStartKey"] = answer.LastEvaluatedKey
 

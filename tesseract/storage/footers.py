@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 SIZE = 64 << 20  # bytes of parsed footers that are kept
-PARSED = 6  # times the bytes of a footer in a file that it takes when it is parsed, about
+PARSED = 11  # times the bytes of a footer in a file that it takes when it is parsed, with what is remembered of it
 
 Bounds = Mapping[str, tuple[Any, Any, int, int]]
 
@@ -44,7 +44,8 @@ class Footer:
         found = {}
         for name in columns:
             value = self._constant(groups[0], name) if groups else None
-            if value is not None and all(value.equals(other) for other in (self._constant(index, name) for index in groups[1:])):
+            others = (self._constant(index, name) for index in groups[1:])
+            if value is not None and all(other is not None and value.equals(other) for other in others):
                 found[name] = value
         return found
 

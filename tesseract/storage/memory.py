@@ -14,7 +14,7 @@ import msgspec
 
 from tesseract.errors import ConditionFailed, NotFoundError
 from tesseract.model import Item
-from tesseract.storage.base import Absent, Backend, Before, Condition, Counters, Is, Key, NotAfter, ObjectInfo
+from tesseract.storage.base import Absent, Backend, Before, Condition, Counters, Is, Key, NotAfter, ObjectInfo, Page
 from tesseract.storage.codec import Wire, item_from_wire, item_to_wire, to_wire
 from tesseract.utils.time_utils import utc_now
 
@@ -47,10 +47,10 @@ class MemoryTable:
 
     def pages(
         self, pk: str, low: str | None = None, high: str | None = None, *, reverse: bool = False, limit: int = 0
-    ) -> Iterator[list[msgspec.Raw]]:
+    ) -> Iterator[Page]:
         left = limit
         while True:  # as over the wire: each page is of its own moment
-            page: list[msgspec.Raw] = []
+            page = Page()
             size = 0
             for wire in self._found(pk, low, high, reverse, left):
                 if size >= PAGE_BYTES:
@@ -59,9 +59,10 @@ class MemoryTable:
                 page.append(msgspec.Raw(body))
                 size += len(body)
                 last = wire["sk"]["S"]
-            yield page
             left -= len(page) if limit else 0
-            if size < PAGE_BYTES or (limit and not left):
+            page.more = size >= PAGE_BYTES and not (limit and not left)
+            yield page
+            if not page.more:
                 return
             low, high = (low, last) if reverse else (f"{last}\0", high)
 

@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 
 from tesseract.model import Item
-from tesseract.storage.base import Backend, Condition, Key, ObjectInfo, Objects, Table
+from tesseract.storage.base import Backend, Condition, Key, ObjectInfo, Objects, Page, Table
 from tesseract.storage.codec import item_from_wire
 
 READ_BATCH = 100  # items of a BatchGetItem
@@ -83,7 +83,7 @@ class MeteredTable:
 
     def pages(
         self, pk: str, low: str | None = None, high: str | None = None, *, reverse: bool = False, limit: int = 0
-    ) -> Iterator[list[msgspec.Raw]]:
+    ) -> Iterator[Page]:
         for page in self._table.pages(pk, low, high, reverse=reverse, limit=limit):
             self._meter.dynamodb(1, len(b"".join(page)))
             yield page

@@ -1,23 +1,19 @@
-"""Segments: Parquet files that any reader of Parquet opens. Sorted by time, zstd, dictionary, delta-packed time."""
+"""Segments, written: Parquet files that any reader of Parquet opens. Sorted by time, zstd, dictionary, delta-packed time."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from functools import reduce
 from os import SEEK_END
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tesseract.errors import DamagedError
 from tesseract.model import Segment
 from tesseract.storage.arrow_types import TIMESTAMP
-from tesseract.storage.base import Objects
 
 ROW_GROUP = 16 * 1024  # rows: three hours of one sensor are one range of the file
 MAGIC = b"PAR1"
@@ -111,43 +107,3 @@ def _checked(file: pq.ParquetFile, segment: Segment) -> pq.ParquetFile:
     if file.metadata.num_rows != segment.rows:
         raise DamagedError(f"the segment has {file.metadata.num_rows} rows, its manifest says {segment.rows}", key=segment.key)
     return file
-
-
-def read(
-    objects: Objects,
-    segment: Segment,
-    time_column: str,
-    start: datetime | None = None,
-    end: datetime | None = None,
-    columns: Sequence[str] | None = None,
-    group: Mapping[str, str] | None = None,
-) -> pa.Table:
-    """The rows of a segment whose `time_column` lies in [start, end). Columns that the file lacks are left out.
-
-    `group` (column → value) is needed where several groups share the segment: the rows are then those of this one.
-
-    Raises DamagedError where the file is not what its manifest says.
-    """
-    body = objects.get(segment.key)
-    if len(body) != segment.bytes or body[-4:] != MAGIC:
-        raise DamagedError(f"the segment has {len(body)} bytes, its manifest says {segment.bytes}", key=segment.key)
-    file = _checked(pq.ParquetFile(pa.BufferReader(body)), segment)
-    present = set(file.schema_arrow.names)
-    wanted = None if columns is None else [name for name in columns if name in present]
-    table = file.read(columns=wanted)
-    if group is not None and segment.groups:
-        table = table.filter(_of_group(file, group))
-    times = table[time_column]
-    keep = None
-    if start is not None:
-        keep = pc.greater_equal(times, pa.scalar(start, TIMESTAMP))
-    if end is not None:
-        before = pc.less(times, pa.scalar(end, TIMESTAMP))
-        keep = before if keep is None else pc.and_(keep, before)
-    return (table if keep is None else table.filter(keep)).replace_schema_metadata(None)
-
-
-def _of_group(file: pq.ParquetFile, group: Mapping[str, str]) -> pa.ChunkedArray:
-    """Which rows are those of one group."""
-    keys = file.read(columns=list(group))
-    return reduce(pc.and_, [pc.equal(keys[name], value) for name, value in group.items()])

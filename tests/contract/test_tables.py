@@ -79,6 +79,7 @@ def test_pages_have_the_items_of_a_query_undecoded(table):
         assert [item["sk"] for item in found] == (names[:limit] if limit else names)
         assert all({**item, "sk": "1", "pk": "a#b"} == {**ITEM, "body": "x" * 200_000} for item in found)
         assert max(map(len, pages), default=0) <= 6  # of items of 200 kB a MB holds no more
+        assert [page.more for page in pages] == [True] * (len(pages) - 1) + [False] * bool(pages)
     assert [raw for page in table.pages("nobody") for raw in page] == []
 
 

@@ -7,7 +7,7 @@ import logging
 import pkgutil
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -19,13 +19,16 @@ import pyarrow.parquet as pq
 
 import tesseract
 from tesseract.model import Segment
-from tesseract.storage import parquet_writer
+from tesseract.storage import parquet_writer, segment_reader
 from tesseract.storage.arrow_types import TIMESTAMP
 from tesseract.storage.base import Objects
+from tesseract.storage.footers import Bounds, Footers
 from tesseract.utils.time_utils import to_micros
 from tests.simulation.scheduler import Scheduler, Serial
 
 LIVE_TTL = timedelta(hours=74)  # longer than any item of the buffer lasts, as the real one is
+
+PAGE_BYTES = 600  # an answer to a query has some items, so that days of the buffer are read in several parts
 
 
 @contextmanager
@@ -51,8 +54,9 @@ def simulated() -> Iterator[None]:
                     put(module, attribute, _uuid4)
     put(uuid, "uuid4", _uuid4)
     put(sys.modules["tesseract.processing.live_item"], "LIVE_TTL", LIVE_TTL)
+    put(sys.modules["tesseract.storage.memory"], "PAGE_BYTES", PAGE_BYTES)
     put(parquet_writer, "encode", _encode)
-    put(parquet_writer, "read", _read)
+    put(segment_reader, "read", _read)
     put(sys.modules["tesseract.query.source"], "read", _read)
     put(sys.modules["tesseract.ingestion.client"], "backoff", lambda attempts, at_least=0: 0)
     level = logging.root.manager.disable
@@ -95,11 +99,15 @@ def _read(
     end: datetime | None = None,
     columns: Sequence[str] | None = None,
     group: Mapping[str, str] | None = None,
-    **_: object,
+    *,
+    footers: Footers | None = None,
+    may: Callable[[Bounds], bool] | None = None,
 ) -> pa.Table:
     table = table_of(objects.get(segment.key))
     assert len(table) == segment.rows
     assert not segment.groups, "the simulated dataset has a partition for each group"
+    if may is not None and not may({name: _bounds(table[name]) for name in table.column_names}):  # as one row group
+        table = table.slice(0, 0)
     if columns is not None:
         table = table.select([name for name in columns if name in table.column_names])
     # nearly always all of it, and a filter takes longer than the rest
@@ -108,6 +116,11 @@ def _read(
     if end is not None and segment.last >= to_micros(end):
         table = table.filter(pc.less(table[time_column], pa.scalar(end, TIMESTAMP)))
     return table
+
+
+def _bounds(column: pa.ChunkedArray) -> tuple[Any, Any, int, int]:
+    low, high = pc.min_max(column).as_py().values()
+    return low, high, column.null_count, len(column)
 
 
 def _uuid4() -> uuid.UUID:

@@ -15,7 +15,7 @@ from tesseract.processing import archiver, closing, collector, compactor, export
 from tesseract.processing.collector import Task
 from tesseract.processing.segments import RAW, VALID_TIME, Partition, micros
 from tesseract.processing.windows import Settings
-from tesseract.storage import parquet_writer
+from tesseract.storage import segment_reader
 from tesseract.storage.base import Backend
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.columns import DELETED
@@ -172,7 +172,7 @@ class World:
         """Valid time (µs) → values in the archive alone; None for a tombstone."""
         segments = self.catalog.manifest(self.dataset.name, RAW, group).segments
         tables = [
-            parquet_writer.read(self.backend.objects, s, VALID_TIME) for s in sorted(segments, key=lambda s: (s.window_end, s.key))
+            segment_reader.read(self.backend.objects, s, VALID_TIME) for s in sorted(segments, key=lambda s: (s.window_end, s.key))
         ]
         if not tables:
             return {}

@@ -16,7 +16,7 @@ from tesseract.processing.aggregator import fold, identity, shown
 from tesseract.processing.latest import LatestProcessor
 from tesseract.processing.segments import DAY, RAW, REVISIONS, VALID_TIME
 from tesseract.processing.stream import run
-from tesseract.storage import parquet_writer
+from tesseract.storage import segment_reader
 from tesseract.storage.base import Backend
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.keys import HISTORY as HISTORY_SK
@@ -244,7 +244,7 @@ class World(archive_world.World):
     def check_history(self):
         """Every revision that was acknowledged is in the archive once, the last put of its ref time; one that was not may be."""
         segments = self.catalog.manifest("weather", REVISIONS, "A").segments
-        tables = [parquet_writer.read(self.backend.objects, s, VALID_TIME) for s in segments]
+        tables = [segment_reader.read(self.backend.objects, s, VALID_TIME) for s in segments]
         rows = newest(tables, HISTORY)[0].to_pylist() if tables else []
         found = {(row["valid_time"], row["ref_time"]): (row["temp"], row["__deleted"]) for row in rows}
         assert set(self.kept) <= set(found) <= set(self.kept) | {key for key, lost in self.lost.items() if lost}

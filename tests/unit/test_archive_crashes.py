@@ -23,7 +23,7 @@ from tesseract.model import FieldValue, Record, Segment
 from tesseract.processing import archiver, closing, collector, compactor, exporter, gc
 from tesseract.processing.publisher import publish
 from tesseract.processing.verify import inspect, verify
-from tesseract.storage import parquet_writer
+from tesseract.storage import parquet_writer, segment_reader
 from tesseract.storage.base import Backend
 from tesseract.storage.catalog import Catalog
 from tesseract.storage.memory import MemoryTable
@@ -249,7 +249,7 @@ def in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     replaced = {
         ThreadPoolExecutor: Serial,
         parquet_writer.encode: remembering(parquet_writer.encode, lambda table, *rest: (ipc(table), repr(rest))),
-        parquet_writer.read: remembering(parquet_writer.read, of_body),
+        segment_reader.read: remembering(segment_reader.read, of_body),
         inspect: remembering(inspect, lambda objects, part, segment: (*of_body(objects, segment, part.level), anonymous(segment))),
     }
     for name, module in list(sys.modules.items()):

@@ -19,7 +19,7 @@ from tesseract.processing.collector import SUMMARY, collect, tasks_of, window_of
 from tesseract.processing.export_tables import Known, decode_file
 from tesseract.processing.segments import RAW
 from tesseract.storage.exports import Export
-from tesseract.storage.parquet_writer import read
+from tesseract.storage.segment_reader import read
 from tesseract.utils.time_utils import to_micros
 from tests.support.archive_world import START, World, temp, weather
 from tests.support.export_files import export_arn

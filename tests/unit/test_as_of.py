@@ -9,16 +9,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tesseract import cli
 from tesseract.config.dataset import Level
 from tesseract.errors import InputError
-from tesseract.model import Manifest
+from tesseract.model import Manifest, Window
 from tesseract.processing import gc
-from tesseract.query.past import state_at
+from tesseract.query.past import Past, complete_through, state_at
 from tesseract.store import Store
-from tesseract.utils.time_utils import from_micros, iso_micros
+from tesseract.utils.time_utils import from_micros, iso_micros, to_micros
 from tests.support.archive_world import STATS, temp, weather
 from tests.support.keeping_world import DAY, HOUR, KeepingWorld
 
@@ -135,3 +137,61 @@ def test_the_state_at_a_moment() -> None:
     assert state_at(versions, 19) == (None, 20)
     assert state_at([replace(versions[0], version=1)], 19) == (None, 0)
     assert state_at([], 19) == (None, 0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_was_written_before_complete_through_is_there(seed: int) -> None:
+    world, chance = KeepingWorld(weather(history="P30D")), random.Random(seed)
+    store, waiting = store_of(world), []
+    written: dict[float, tuple[datetime, datetime]] = {}  # the value → when it was written, and its valid time
+    moments = []
+    for _ in range(14):
+        world.now += timedelta(minutes=chance.randrange(1, 120))
+        for _ in range(chance.randrange(4)):
+            at = world.now.replace(minute=0, second=0, microsecond=0) - chance.randrange(1, 40) * HOUR
+            world.put("A", at, temp(str(len(written))))
+            written[float(len(written))] = (world.now, at)
+        if chance.random() < 0.7:
+            world.open()
+            waiting += world.collect()
+        chance.shuffle(waiting)
+        for _ in range(chance.randrange(len(waiting) + 1)):
+            world.work(waiting.pop())
+        if chance.random() < 0.5:
+            world.snapshot()
+        moments.append(world.now)
+    for task in waiting:
+        world.work(task)
+    world.snapshot()
+    reached = []
+    for moment in [*moments, world.now]:
+        for level, column in ((None, "temp"), ("hourly", "temp_last")):
+            through = Past(world.catalog, world.dataset, ["raw", *([level] if level else [])], ["A"], moment).complete_through()
+            table = store.query("weather", as_of=moment, level=level or "raw")
+            seen = dict(zip(table[1].to_pylist(), table[column].to_pylist(), strict=True))
+            for value, (when, at) in written.items():
+                if to_micros(when) < through:
+                    assert seen[at] >= value
+            reached.append(through)
+    assert all(raw >= level for raw, level in zip(reached[::2], reached[1::2], strict=True))
+    assert reached[::2] == sorted(reached[::2])
+    assert reached[-2] == reached[-1] == world.catalog.windows()[-1].end
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["closed", "collecting"]), st.integers(0, 9), st.integers(0, 9)), max_size=6),
+    st.integers(0, 9),
+)
+def test_windows_count_as_they_were_then(states: list[tuple[str, int, int]], moment: int) -> None:
+    windows = [
+        Window(10 * n, 10 * n + 10, state, closed_at=closed, snapshot_at=closed and closed + more)
+        for n, (state, closed, more) in enumerate(states, 1)
+    ]
+    for of_level in (False, True):
+        run = 0
+        for window in windows:
+            done = window.snapshot_at if of_level else window.closed_at
+            if window.state != "closed" or not 0 < done <= moment:
+                break
+            run = window.end
+        assert complete_through(windows, moment, of_level) == run

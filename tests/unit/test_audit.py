@@ -267,7 +267,7 @@ def test_the_metric_and_the_clock_as_aws_has_them(moto, credentials, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["weater"], "there is no dataset 'weater' (known datasets: weather)"),
+        (["weater"], "there is no dataset 'weater' (did you mean 'weather'? known datasets: weather)"),
         (["weather", "C"], "dataset weather has no group 'C' (known: A, B)"),
         (["weather", "--sample", "200%"], "'200%' is not a sample"),
         (["weather", "--level", "weekly"], "level weekly of dataset weather is merged from finer ones"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from importlib import import_module
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,9 +17,10 @@ from typer.testing import CliRunner
 import tesseract.local
 from tesseract import cli
 from tesseract.cli import common
-from tesseract.cli.output import cell, choose, moment
+from tesseract.cli.output import choose
 from tesseract.errors import BackendError, InputError
 from tesseract.storage.memory import memory_backend
+from tesseract.utils.text import cell, moment
 
 from .query_world import START, World, values
 
@@ -74,7 +77,18 @@ def test_parquet_goes_to_a_file_and_its_suffix_is_enough(world, capsys, tmp_path
     assert table.num_rows == 60
     assert table.schema.field("temp").metadata[b"unit"] == "°C".encode()
     assert ask(capsys, "query", "w", *RANGE, "-f", "table", "-o", str(tmp_path / "rows.txt"))[0] == 0
-    assert len((tmp_path / "rows.txt").read_text().splitlines()) == 61
+    lines = (tmp_path / "rows.txt").read_text().splitlines()
+    assert len(lines) == 62
+    assert [line.split() for line in lines[:2]] == [["station", "valid_time", "ref_time", "temp", "n", "note", "ok"], ["°C"]]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.parquet", "rows.txt"]
+
+
+def test_a_table_has_units_below_the_names(world, capsys):
+    for arguments, units in ((["query", "w", *RANGE, "--fields", "n,temp"], ["°C"]), (["latest", "w"], ["°C"])):
+        lines = ask(capsys, *arguments)[1].splitlines()
+        head = [line.split() for line in lines[: next(at for at, line in enumerate(lines) if "──" in line)]]
+        assert sorted(word for words in head for word in words if word in ("°C", "temp", "n")) == ["n", "temp", *units]
+    assert "°C" not in ask(capsys, "query", "w", *RANGE, "-f", "csv")[1]
 
 
 def test_latest_sql_catalog_and_relative_times(world, capsys):
@@ -179,6 +193,51 @@ def test_exit_codes(monkeypatch, capsys, error, code, says):
     assert ask(capsys, "latest", "w") == (code, "", says)
 
 
+def test_the_help_names_every_command_and_loads_nothing(capsys):
+    code, out, err = ask(capsys, "--help")
+    assert (code, err) == (0, "")
+    for name, place in cli.PLACES.items():
+        module, _, attribute = place.partition(":")
+        assert getattr(import_module(f"tesseract.cli.{module}"), attribute)
+        assert re.search(rf"^  {name} +[A-Z].*\.$", out, re.M)
+    assert ask(capsys) == (2, out, "")
+    assert ask(capsys, "-v", "-h") == (0, out, "")
+    heavy = "[name for name in ('typer', 'rich', 'msgspec') if name in sys.modules]"
+    program = f"import sys; from tesseract.cli import run; run(['--help']); print({heavy})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{out}[]\n"
+
+
+LATEST = """
+import sys
+from datetime import datetime, UTC
+import tesseract.store, tesseract.storage.aws
+from tesseract import cli
+from tesseract.config.dataset import Dataset, Field
+from tesseract.storage.keys import latest_key
+from tesseract.storage.memory import memory_backend
+
+backend = memory_backend()
+store = tesseract.store.Store(backend)
+fields = {"temp": Field("float", "temp", unit="°C")}
+store.catalog.put_dataset(Dataset("w", 1, ("station",), "t", "", "reject", 168, (), (), fields), datetime(2026, 3, 1, tzinfo=UTC))
+pk, sk = latest_key("w", "A")
+item = {"pk": pk, "sk": sk, "valid_time": "2026-03-02T00:00:00.000000Z", "fields": {"temp": 1}, "version": 1}
+backend.live.put(item)
+tesseract.store.connect = lambda stage=None: store
+for arguments in (["A"], ["A", "-f", "csv"], ["-f", "json"]):
+    assert cli.run(["latest", "w", *arguments]) == 0
+print(*(name for name in ("pyarrow", "numpy", "pandas", "duckdb", "pydantic", "yaml", "boto3") if name in sys.modules))
+"""
+
+
+def test_latest_loads_no_arrow():
+    done = subprocess.run([sys.executable, "-c", LATEST], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[-1] == ""
+    assert "A,2026-03-02T00:00:00Z,,1.0" in lines
+
+
 def test_help_is_there_for_every_command():
     runner = CliRunner()
     for words in (
@@ -193,8 +252,11 @@ def test_help_is_there_for_every_command():
         ["rebuild"],
         ["audit"],
         ["watch"],
+        ["revisions"],
+        ["quarantine"],
+        ["archive"],
     ):
-        assert runner.invoke(cli.app, [*words, "--help"]).exit_code == 0
+        assert runner.invoke(cli.application(), [*words, "--help"]).exit_code == 0
     assert cli.run(["config"]) == 2
 
 

@@ -24,7 +24,7 @@ from tesseract.ingestion.validators import Decoded, Validator
 from tesseract.processing.external import view_object
 from tesseract.processing.publisher import publish
 from tesseract.storage.keys import days_pk, latest_key
-from tesseract.storage.parquet_writer import read
+from tesseract.storage.segment_reader import read
 from tesseract.utils.time_utils import iso_day, iso_micros, to_micros
 from tests.support.archive_world import START
 from tests.unit.test_config_reads import World as Reads

@@ -24,7 +24,7 @@ from tesseract.processing.segments import RAW
 from tesseract.storage.codec import shortest
 from tesseract.storage.items import history_item, raw_item
 from tesseract.storage.newest import newest
-from tesseract.storage.parquet_writer import read
+from tesseract.storage.segment_reader import read
 from tesseract.utils.time_utils import iso_micros
 from tests.support.archive_world import START, World, temp, weather
 from tests.support.export_files import change_line, item_line, remove_line

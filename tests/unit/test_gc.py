@@ -19,7 +19,7 @@ from tesseract.processing import gc
 from tesseract.processing.archive_stage import ArchiveStage
 from tesseract.processing.segments import RAW, VALID_TIME, Partition, commit_rows
 from tesseract.processing.verify import partitions_of, verify
-from tesseract.storage import keys, parquet_writer
+from tesseract.storage import keys, segment_reader
 from tesseract.store import Store
 from tesseract.utils.time_utils import parse_duration, to_micros
 from tests.support.archive_world import weather
@@ -109,7 +109,7 @@ def test_an_attempt_that_lasts_keeps_its_objects() -> None:
         world.day(chance)
     partition = Partition(world.dataset, RAW, "A")
     segment = world.catalog.manifest("weather", RAW, "A").segments[0]
-    table = parquet_writer.read(world.backend.objects, segment, VALID_TIME)
+    table = segment_reader.read(world.backend.objects, segment, VALID_TIME)
     end = to_micros(world.now + DAY)
     objects, real = world.backend.objects, world.catalog.commit
 

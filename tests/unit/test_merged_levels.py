@@ -18,7 +18,7 @@ from tesseract.processing.aggregator import decode_state, encode_state, fold, id
 from tesseract.processing.coarser import commit_merged
 from tesseract.processing.marking import mark
 from tesseract.processing.segments import PERIOD_START, Partition, commit_rows
-from tesseract.storage import parquet_writer
+from tesseract.storage import segment_reader
 from tesseract.storage.columns import STATE, LevelRow, level_table
 from tesseract.storage.keys import level_partition, live_pk, partition_name
 from tesseract.storage.newest import newest
@@ -38,7 +38,7 @@ def stored(world: World, level: str, group: str = "A") -> dict[datetime, tuple[i
     for segment in segments:  # a row lies in the tier period that has its start
         assert segment.start <= segment.first <= segment.last < segment.end
     segments = sorted(segments, key=lambda segment: (segment.window_end, segment.key))
-    tables = [parquet_writer.read(world.backend.objects, segment, PERIOD_START) for segment in segments]
+    tables = [segment_reader.read(world.backend.objects, segment, PERIOD_START) for segment in segments]
     rows = newest(tables, partition.order)[0].to_pylist() if tables else []
     return {row["period_start"]: (row["rows"], row[STATE]) for row in rows if row["station"] == group}
 
@@ -71,9 +71,9 @@ def opened(world: World, *question: object, **more: object) -> list[str]:
     keys: list[str] = []
     get = world.backend.objects.get
 
-    def noted(key: str) -> bytes:
+    def noted(key: str, start: int = 0, length: int | None = None) -> bytes:
         keys.append(key)
-        return get(key)
+        return get(key, start, length)
 
     world.backend.objects.get = noted  # type: ignore[method-assign]
     try:
@@ -315,7 +315,7 @@ def test_what_is_published_of_a_merged_level_is_what_a_query_gives():
     document = json.loads(world.backend.objects.get("catalog/weather.json"))
     assert document["clean_through"]["weekly"] is None
     columns = ["period_start", "rows", "i_sum", "f_avg", "f_std"]
-    found = [parquet_writer.read(world.backend.objects, s, PERIOD_START).select(columns) for s in segments]
+    found = [segment_reader.read(world.backend.objects, s, PERIOD_START).select(columns) for s in segments]
     rows = [row for table in found for row in table.to_pylist()]
     end = max(row["period_start"] for row in rows) + 7 * DAY
     assert rows == world.store.query("weather", "A", START, end, level="weekly").select(columns).to_pylist()

@@ -26,7 +26,7 @@ from tesseract.processing import merge_files
 from tesseract.processing.merge_files import Purge, merge_segments
 from tesseract.processing.merge_plan import Merge
 from tesseract.processing.segments import RAW, Partition, write_segment
-from tesseract.storage import parquet_writer
+from tesseract.storage import segment_reader
 from tesseract.storage.arrow_types import TIMESTAMP
 from tesseract.storage.columns import DELETED, ORDER, WRITE_TIME
 from tesseract.storage.memory import MemoryObjects
@@ -144,7 +144,7 @@ def test_files_merged_on_disk_equal_files_merged_in_memory(monkeypatch: pytest.M
     assert many is not None
     assert replace(few, key="") == replace(many, key="")  # the bytes, too: sha256 is among them
     assert objects.get(few.key) == objects.get(many.key)
-    read = parquet_writer.read(objects, many, "valid_time")
+    read = segment_reader.read(objects, many, "valid_time")
     assert read.equals(newest(tables, CURRENT)[0])
     assert (many.rows, many.window_end) == (62_000, 4)
 
@@ -158,12 +158,12 @@ def test_a_value_that_does_not_fit_keeps_a_column_from_its_declared_type(monkeyp
         objects = MemoryObjects()
         output = merge_segments(objects, partition, merge_of(objects, partition, whole), no_purge).output
         assert output is not None
-        table = parquet_writer.read(objects, output, "valid_time")
+        table = segment_reader.read(objects, output, "valid_time")
         assert table.schema.field("temp").type == pa.float64()
         assert table.schema.field("wind").type == pa.decimal128(38, 2)
         output = merge_segments(objects, partition, merge_of(objects, partition, whole, large), no_purge).output
         assert output is not None
-        table = parquet_writer.read(objects, output, "valid_time")
+        table = segment_reader.read(objects, output, "valid_time")
         assert table["temp"].to_pylist() == [1, 2, 3, 2**53 + 1, 5]
         assert table["wind"].to_pylist() == [1, None, 3, Decimal("1.5"), None]
 
@@ -180,7 +180,7 @@ def test_tombstones_are_purged_by_group_where_groups_share_a_file(monkeypatch: p
         done = merge_segments(objects, partition, merge, partial(Purge, partition, 10, outside))
         assert done.output is not None
         assert done.purge is not None
-        left = parquet_writer.read(objects, done.output, "valid_time")
+        left = segment_reader.read(objects, done.output, "valid_time")
         # the last one of A may hide a row of the segment that is not merged; the same time of B hides nothing
         assert list(zip(left["station"].to_pylist(), left[DELETED].to_pylist(), strict=True)) == [
             ("A", False),

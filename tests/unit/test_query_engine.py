@@ -225,7 +225,7 @@ def test_a_level_of_a_second_life_reads_only_its_own_items_and_segments():
             lambda s: s.query("w", "KJFK", "2026-03-02", "2026-03-01"),
             "end 2026-03-01T00:00:00Z is before start 2026-03-02T00:00:00Z",
         ),
-        (lambda s: s.query("w", "KJFK", level="weekly"), "dataset w has no level 'weekly' (levels: raw, hourly, daily)"),
+        (lambda s: s.query("w", "KJFK", level="weekli"), "there is no level 'weekli' (did you mean 'weekly'?)"),
         (lambda s: s.query("w", "KJFK", fields=["tmp"]), "dataset w has no field 'tmp' (did you mean 'temp'?)"),
         (lambda s: s.query("w", "KJFK", fields=["note"], level="daily"), "dataset w has no field 'note' at level daily"),
         (lambda s: s.query("w", "KJFK", "yesterday"), "start 'yesterday' is not a time"),

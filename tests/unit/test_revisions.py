@@ -21,7 +21,7 @@ from tesseract.processing.live import Facts, apply
 from tesseract.processing.live_item import LiveItem
 from tesseract.processing.publisher import sizes
 from tesseract.processing.segments import RAW, REVISIONS, VALID_TIME
-from tesseract.storage import parquet_writer
+from tesseract.storage import segment_reader
 from tesseract.storage.columns import DELETED, TIMESTAMP, WRITE_TIME
 from tesseract.storage.dynamodb import DynamoTable
 from tesseract.storage.items import history_item, raw_item
@@ -309,7 +309,7 @@ def test_tombstones_stay_in_the_archive_under_ref_time_order_and_go_under_write_
         for name, argument in DELETED_THEN_OLDER:
             world.step(name, argument)
         segments = world.catalog.manifest("weather", RAW, "A").segments
-        rows = [row for s in segments for row in parquet_writer.read(world.backend.objects, s, VALID_TIME)[DELETED].to_pylist()]
+        rows = [row for s in segments for row in segment_reader.read(world.backend.objects, s, VALID_TIME)[DELETED].to_pylist()]
         assert rows == [True] * left
         assert world.archived("A") == ({to_micros(LATE): None} if left else {})
 
@@ -323,7 +323,7 @@ def test_revisions_kept_lie_in_a_partition_of_their_own_and_are_compacted_each_o
     (segment,) = world.catalog.manifest("weather", REVISIONS, "A").segments
     assert (segment.tier, segment.rows) == ("yearly", 3)
     assert "/level=revisions/" in segment.key
-    rows = parquet_writer.read(world.backend.objects, segment, VALID_TIME).to_pylist()
+    rows = segment_reader.read(world.backend.objects, segment, VALID_TIME).to_pylist()
     assert [(row["ref_time"], row["temp"]) for row in rows] == [(REFS[ref], 2.0 * ref) for ref in (1, 2, 3)]
     assert world.archived("A") == {to_micros(LATE): {"temp": 6.0}}
     assert {size.level for size in sizes(world.catalog, world.dataset)} == {RAW, REVISIONS}

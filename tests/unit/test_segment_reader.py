@@ -273,7 +273,6 @@ def test_footers_are_kept_within_bounds():
     footers = Footers(3 * one.bytes)
     for segment in segments:
         read(objects, segment, "valid_time", footers=footers)
-        assert footers.get("k0") is None or segment.key != "k5"
     assert [place for place in range(6) if footers.get(f"k{place}") is not None] == [3, 4, 5]
     footers.get("k3")
     read(objects, segments[0], "valid_time", footers=footers)

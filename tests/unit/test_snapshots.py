@@ -15,7 +15,7 @@ from tesseract.processing.aggregator import State, decode_state, fold, identity,
 from tesseract.processing.live_item import LiveItem, encode_item
 from tesseract.processing.segments import PERIOD_START, Partition
 from tesseract.processing.snapshots import LENGTHS
-from tesseract.storage import parquet_writer
+from tesseract.storage import segment_reader
 from tesseract.storage.columns import LIVE_FROM, ORDER, STATE
 from tesseract.storage.keys import level_partition, live_pk
 from tesseract.utils.time_utils import from_micros, iso_seconds, to_micros
@@ -30,7 +30,7 @@ def rows(world: World, level: Level, group: str = "A") -> dict[int, tuple[int, S
     found: dict[int, tuple[int, State]] = {}
     manifest = world.catalog.manifest("weather", level_partition(level), group)
     for segment in manifest.segments:
-        table = parquet_writer.read(world.backend.objects, segment, PERIOD_START)
+        table = segment_reader.read(world.backend.objects, segment, PERIOD_START)
         for row in table.to_pylist():
             start = to_micros(row["period_start"])
             if start not in found or found[start][0] < row[ORDER]:
@@ -80,7 +80,7 @@ def test_plain_numbers_stand_beside_the_state() -> None:
     world.archive()
     world.snapshot()
     (segment,) = world.catalog.manifest("weather", "hourly", "A").segments
-    (row,) = parquet_writer.read(world.backend.objects, segment, PERIOD_START).to_pylist()
+    (row,) = segment_reader.read(world.backend.objects, segment, PERIOD_START).to_pylist()
     assert {name: row[name] for name in ("station", "rows", "temp_avg", "temp_count", "wind_sum", "wind_std")} == {
         "station": "A",
         "rows": 2,

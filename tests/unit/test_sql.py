@@ -17,6 +17,7 @@ from tesseract.errors import DamagedError, InputError, RetryError
 from tesseract.query import sql
 from tesseract.query.results import shape
 from tesseract.query.sql_scan import Tables
+from tesseract.storage.metered import Meter, metered
 from tesseract.store import Store
 from tests.unit.query_world import DATASET, NOW, START, World, values
 
@@ -107,6 +108,24 @@ def test_each_use_of_a_table_has_its_own_filter(archived):
               where a.station = 'A' and b.station = 'B' and a.valid_time >= '2026-03-02' and b.valid_time >= '2026-03-02'"""
     assert len(store.sql(text)) == 24
     assert sorted(seen.groups()) == [("A", "3"), ("B", "6")]
+
+
+def test_the_requests_of_a_statement_are_those_of_the_query_and_of_finding_the_table(archived):
+    meter = Meter()
+    store = Store(metered(archived[0].backend, meter), "test", lambda: NOW)
+
+    def requests(call):
+        call()  # configurations and footers are known then
+        before = meter.read()
+        call()
+        return meter.read().dynamodb_requests - before.dynamodb_requests, meter.read().s3_requests - before.s3_requests
+
+    query = requests(lambda: store.query("w", "B", "2026-02-01", "2026-02-01T03:00:00Z", fields=["temp"]))
+    hours = "valid_time >= '2026-02-01' and valid_time < '2026-02-01 03:00'"
+    statement = requests(lambda: store.sql(f"select avg(temp) from w where station = 'B' and {hours}"))
+    assert query == (3, 1)  # progress, manifest, day marks; the rows
+    assert statement[0] <= query[0] + 3  # the names of the datasets; progress and manifest once more, to cut long answers
+    assert statement[1] == query[1]
 
 
 def asked(text, rows=None, dataset=DATASET):
@@ -223,6 +242,18 @@ def test_levels_datasets_and_subqueries_meet_in_one_statement(archived):
     assert pivot.column_names == ["ok", "A", "B", "C"]
 
 
+def test_a_level_that_is_not_kept_is_a_table_too(archived):
+    store, _ = archived
+    text = "select station, month(period_start) as month, rows, n_sum from w_Monthly where station in ('A', 'B') order by 1, 2"
+    months = [
+        {"station": group, "month": month, "rows": 48, "n_sum": total}
+        for group, total in (("A", 1128), ("B", 1176))
+        for month in (1, 2, 3)
+    ]
+    assert store.sql(text).to_pylist() == months
+    assert "w_monthly" not in store.sql("show tables")["name"].to_pylist()
+
+
 def test_times_are_in_utc(archived):
     store, _ = archived
     answer = store.sql(
@@ -297,11 +328,12 @@ def test_what_a_read_raises_comes_out_as_it_is():
     ("text", "says"),
     [
         ("select * from wx", "SQL: there is no table 'wx' (did you mean 'w'?; tables: w, w_daily, w_hourly)"),
-        ("select * from w_weekly", "SQL: there is no table 'w_weekly'"),
+        ("select * from w_fortnightly", "SQL: there is no table 'w_fortnightly'"),
         ("select * from w join v using (station)", "SQL: Table with name v does not exist!"),
         ("create table x as pivot w on station using sum(n)", "SQL: only one statement that reads"),
         ("copy (pivot w on station using sum(n)) to '/tmp/x.csv'", "SQL: only one statement that reads"),
         ("insert into w select * from w", "SQL: only one statement that reads"),
+        ("explain analyze create table w as select 1", "SQL: Cannot write to database"),
         ("attach '/tmp/x.db'", "SQL: only one statement that reads"),
     ],
 )

@@ -15,7 +15,7 @@ from tesseract import cli
 from tesseract.model import Manifest, Segment
 from tesseract.processing.segments import RAW, VALID_TIME, Partition, write_segment
 from tesseract.processing.verify import Verified, inspect, verify
-from tesseract.storage import keys, parquet_writer
+from tesseract.storage import keys, segment_reader
 from tesseract.store import Store
 from tesseract.utils.time_utils import from_micros
 from tests.support.archive_world import weather
@@ -101,7 +101,7 @@ def test_disorder_and_a_key_twice_are_named() -> None:
     world = lived()
     _, segment = newest(world)
     partition = Partition(world.dataset, RAW, "A")
-    table = parquet_writer.read(world.backend.objects, segment, VALID_TIME)
+    table = segment_reader.read(world.backend.objects, segment, VALID_TIME)
     period = segment.period
     backwards = table.take(list(range(len(table)))[::-1])
     written = write_segment(world.backend.objects, partition, segment.tier, period, backwards, segment.window_end)
