@@ -18,8 +18,9 @@ from tesseract.processing.text_numbers import Known, nothing, number_of, text_wi
 from tesseract.storage import segment_reader
 from tesseract.storage.arrow_types import TIMESTAMP, exact, is_number
 from tesseract.storage.base import Backend
-from tesseract.storage.columns import DELETED, WRITE_TIME, raw_table
-from tesseract.storage.conform import conform, conform_values, declared_kinds
+from tesseract.storage.columns import DELETED, WRITE_TIME
+from tesseract.storage.conform import conform, conform_values
+from tesseract.storage.declared import raw_kinds
 from tesseract.storage.items import records_of
 from tesseract.storage.keys import HISTORY, group_values, raw_pk
 from tesseract.storage.newest import current, newest
@@ -43,7 +44,7 @@ def read(
         segments = _overlapping(manifest, days)
         tables = list(pool.map(lambda segment: _segment(backend, dataset, manifest.group, segment, days), segments))
         buffers = list(pool.map(lambda day: _day(backend, dataset, manifest.group, day), days if buffer else ()))
-    kinds = declared_kinds(dataset.fields, raw_table(dataset, manifest.group, []).schema)
+    kinds = raw_kinds(dataset)
     held = [record for found in buffers for record in found]
     tables = [conform(table, kinds) for table in tables]
     table, _ = newest([*tables, _places(held)], current(dataset))
@@ -65,7 +66,7 @@ def as_of(manifest: Manifest, through: int) -> Manifest | None:
 
 def last_visible(backend: Backend, manifest: Manifest, dataset: Dataset) -> Record | None:
     """The newest visible row of a manifest, with all its values as an item holds them; None where there is none."""
-    kinds = declared_kinds(dataset.fields, raw_table(dataset, manifest.group, []).schema)
+    kinds = raw_kinds(dataset)
     left = {day for segment in manifest.segments for day in range(segment.first // DAY, segment.last // DAY + 1)}
     while left:
         day = max(left)

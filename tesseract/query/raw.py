@@ -15,8 +15,9 @@ from tesseract.query.plan import TIME_MIN, DaySlice, Facts, Range, RawPlan, hot_
 from tesseract.query.results import Stats, merge_raw, raw_columns
 from tesseract.query.source import Source
 from tesseract.query.where import Where, prunes
-from tesseract.storage.columns import raw_table, unify
-from tesseract.storage.conform import conform, declared_kinds
+from tesseract.storage.columns import unify
+from tesseract.storage.conform import conform
+from tesseract.storage.declared import declared_schema, raw_kinds
 from tesseract.storage.keys import HISTORY as HISTORY_SK
 from tesseract.storage.newest import HISTORY, current
 
@@ -104,9 +105,9 @@ def _rows_of(source: Source, dataset: Dataset, group: str, parts: _Parts | None,
 def _merge(
     dataset: Dataset, plan: RawPlan, archive: Sequence[pa.Table], days: Sequence[pa.Table], columns: Sequence[str] | None, of: Of
 ) -> Rows:
-    none = raw_table(dataset, plan.group, [])
-    kinds = declared_kinds(dataset.fields, none.schema)
-    buffer = pa.concat_tables(unify([conform(part, kinds) for part in days or [none]]))
+    kinds = raw_kinds(dataset)
+    parts = [conform(part, kinds) for part in days or [declared_schema(dataset).empty_table()]]
+    buffer = parts[0] if len(parts) == 1 else pa.concat_tables(unify(parts))
     if columns is not None:
         buffer = buffer.select([name for name in columns if name in buffer.column_names])
     order = HISTORY if of.partition == KEPT.partition else current(dataset)

@@ -22,8 +22,9 @@ from tesseract.query import display
 from tesseract.query.estimates import Plan, estimated
 from tesseract.query.plan import Range
 from tesseract.storage.arrow_types import TIMESTAMP
-from tesseract.storage.columns import DELETED, WRITE_TIME, level_table, raw_table, unify
+from tesseract.storage.columns import DELETED, WRITE_TIME, unify
 from tesseract.storage.conform import conform, declared_kinds
+from tesseract.storage.declared import declared_schema
 from tesseract.storage.metered import Reads
 from tesseract.storage.newest import Order, newest
 from tesseract.utils.time_utils import from_micros
@@ -132,8 +133,7 @@ def all_declared(dataset: Dataset, level: Level | None, fields: Sequence[str] | 
 
 def empty(dataset: Dataset, level: Level | None) -> pa.Table:
     """A table without rows, with the declared columns."""
-    group = "/".join("" for _ in dataset.group_by)
-    return raw_table(dataset, group, []) if level is None else level_table(dataset, level, group, [])
+    return declared_schema(dataset, level).empty_table()
 
 
 def shape(dataset: Dataset, level: Level | None, tables: Sequence[pa.Table], wanted: Sequence[str] | None) -> pa.Table:

@@ -16,8 +16,9 @@ from tesseract.config.dataset import Dataset
 from tesseract.errors import ConditionFailed, DamagedError, RetryError
 from tesseract.model import Item, Manifest, Window, of_group, window_id
 from tesseract.storage import copies, keys
-from tesseract.storage.base import Absent, Before, Is
+from tesseract.storage.base import Absent, Before, Is, Objects, Table
 from tesseract.storage.configurations import Configurations
+from tesseract.storage.decoded import Manifests, decoded
 from tesseract.utils.time_utils import to_micros
 
 SPILL_BYTES = 64 * 1024  # a larger manifest lies in the bucket: an item holds 400 kB, and every commit writes it whole
@@ -60,6 +61,10 @@ class Streams(msgspec.Struct, frozen=True):
 class Catalog(Configurations):
     """The catalog of one stage. `objects` holds manifests that are too large for an item, and copies of configurations."""
 
+    def __init__(self, table: Table, objects: Objects) -> None:
+        super().__init__(table, objects)
+        self._manifests = Manifests()
+
     # manifests ------------------------------------------------------------------------------------------------------
 
     def groups(self, dataset: str, level: str) -> list[str]:
@@ -75,14 +80,20 @@ class Catalog(Configurations):
         return of_group(self.manifest(dataset.name, level, keys.partition_name(dataset, group)), group)
 
     def manifest(self, dataset: str, level: str, group: str) -> Manifest:
-        """The newest manifest of a partition (named as `keys.partition_name` does); one of version 0 before its first commit."""
+        """The newest manifest of a partition (named as `keys.partition_name` does); one of version 0 before its first commit.
+
+        The table is asked each time; what it answers is decoded, or fetched from the bucket, where it is another than before.
+        """
         pk = keys.manifest_pk(dataset, level, group)
         item = next(self.table.query(pk, "v", "w", reverse=True, limit=1), None)
-        return Manifest(dataset, level, group) if item is None else self._decode(item)
+        if item is None:
+            return Manifest(dataset, level, group)
+        return self._manifests.get(pk, item, self.objects)
 
     def manifests(self, dataset: str, level: str, group: str) -> Iterator[Manifest]:
         """The versions of a partition's manifest that are kept, newest first. Raises DamagedError at one that does not decode."""
-        return map(self._decode, self.table.query(keys.manifest_pk(dataset, level, group), "v", "w", reverse=True))
+        items = self.table.query(keys.manifest_pk(dataset, level, group), "v", "w", reverse=True)
+        return (decoded(item, self.objects)[0] for item in items)
 
     def restore(self, manifest: Manifest) -> bool:
         """Put a version of a manifest that the table has lost, as it was; False where it has that version."""
@@ -135,13 +146,6 @@ class Catalog(Configurations):
         name = f"catalog/manifests/{item['pk']}/{item['sk']}-{sha256(body).hexdigest()[:16]}.json"
         self.objects.put(name, body)
         return {**item, "object": name}
-
-    def _decode(self, item: Item) -> Manifest:
-        body = item["body"] if "body" in item else self.objects.get(item["object"])
-        try:
-            return msgspec.json.decode(body, type=Manifest)
-        except msgspec.DecodeError as error:
-            raise DamagedError(f"a manifest does not decode: {error}", key=f"{item['pk']} {item['sk']}") from error
 
     # export windows -------------------------------------------------------------------------------------------------
 
