@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import local
+from time import monotonic, sleep
 from typing import ParamSpec, TypeVar
 
 import pyarrow as pa
@@ -23,9 +23,11 @@ from tesseract.storage.footers import Bounds, Footers
 from tesseract.storage.keys import group_values, partition_name
 from tesseract.storage.metered import Meter, Reads, metered
 from tesseract.storage.segment_reader import read
+from tesseract.storage.wire import pauses
 from tesseract.utils.time_utils import from_micros
 
 PARALLEL = 16
+PATIENCE = 20.0  # seconds of throttling that a query without a time-out sits out
 P = ParamSpec("P")
 S = TypeVar("S")
 T = TypeVar("T")
@@ -83,7 +85,7 @@ class Source:
         """The same storage for one query, whose reads raise RetryError once `seconds` are over; None: never."""
         other = Source(self.backend, self.catalog, self.lookup, self)
         other._meter, other._running, other._seconds = Meter(), set(), seconds
-        other._deadline = None if seconds is None else time.monotonic() + seconds
+        other._deadline = None if seconds is None else monotonic() + seconds
         return other
 
     @property
@@ -93,7 +95,7 @@ class Source:
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Begin a call in the pool; `result` gives what it gives. A call that was begun must not wait for another one."""
-        future = self._pool.submit(lambda: self.counted(function, *args, **kwargs))
+        future = self._pool.submit(lambda: self.counted(lambda: self._patiently(lambda: function(*args, **kwargs))))
         self._running.add(future)  # type: ignore[arg-type]
         future.add_done_callback(self._running.discard)
         return future
@@ -106,12 +108,25 @@ class Source:
         finally:
             _asking.meter = before
 
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """A read that is tried again where the same may succeed later, as long as the query may take, for PATIENCE at most."""
+        end = monotonic() + PATIENCE
+        end = end if self._deadline is None else min(end, self._deadline)
+        for pause in pauses():
+            try:
+                return call()
+            except RetryError:
+                if monotonic() + pause >= end:
+                    raise
+            sleep(pause)
+        raise AssertionError("unreachable")
+
     def result(self, future: Future[T]) -> T:
         """What a call gave. Raises what it raised, and RetryError where the query's time is over."""
         if self._deadline is None:
             return future.result()
         try:
-            return future.result(max(self._deadline - time.monotonic(), 0))
+            return future.result(max(self._deadline - monotonic(), 0))
         except TimeoutError:
             if future.done():  # the call's own
                 raise

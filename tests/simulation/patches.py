@@ -58,6 +58,7 @@ def simulated() -> Iterator[None]:
     put(parquet_writer, "encode", _encode)
     put(segment_reader, "read", _read)
     put(sys.modules["tesseract.query.source"], "read", _read)
+    put(sys.modules["tesseract.query.source"], "sleep", lambda seconds: None)
     put(sys.modules["tesseract.ingestion.client"], "backoff", lambda attempts, at_least=0: 0)
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tesseract.errors import InputError, NotFoundError, RetryError
+from tesseract.errors import BackendError, InputError, NotFoundError, RetryError, Throttled
 from tesseract.query import scan
 from tesseract.query.plan import Range
 from tesseract.query.scan import FEWEST, packed
@@ -142,6 +142,25 @@ def test_a_query_that_takes_too_long_says_so(world, monkeypatch):
     with pytest.raises(RetryError, match=r"took longer than 0\.05 s"):
         world.store.scan("w", "C", timeout=0.05).read_all()
     stop.set()
+
+
+def test_a_read_that_fails_is_tried_again(world, monkeypatch):
+    """As long as the same may succeed later; not what is wrong for good."""
+    monkeypatch.setattr("tesseract.query.source.sleep", lambda seconds: None)
+    whole = world.store.query("w", "A")
+    get, failures = world.backend.objects.get, ["first", "second", "third"]
+
+    def flaky(*arguments):
+        if failures:
+            raise Throttled(f"the {failures.pop(0)} time")
+        return get(*arguments)
+
+    monkeypatch.setattr(world.backend.objects, "get", flaky)
+    assert world.store.query("w", "A").equals(whole)
+    assert not failures
+    monkeypatch.setattr(world.backend.objects, "get", lambda *_: (_ for _ in ()).throw(BackendError("no")))
+    with pytest.raises(BackendError):
+        world.store.query("w", "A")
 
 
 def test_a_dry_run_looks_at_no_row(world):
