@@ -110,7 +110,10 @@ class Engine:
             tables = answer.tables if left is None else firsts(answer.tables, left)
             left = None if left is None else left - sum(map(len, tables))
             table = shaped(question, tables, fields)
+            del answer, tables
             yield from (batch for batch in table.to_batches(max_chunksize=BATCH) if len(batch))
+            del table
+            pa.default_memory_pool().release_unused()  # else it keeps what threads have freed, several times what is in use
 
     def _parts(self, question: Question, fields: list[str] | None, columns: int, now: datetime) -> Iterator[Answer]:
         """The answer part by part, until there are as many rows as asked for. `columns` 0: in small parts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -78,18 +79,31 @@ def within(wanted: Range, weights: Iterable[tuple[Range, float]]) -> float:
     return sum(count * _share(span, wanted) for span, count in inside)
 
 
-def cut(wanted: Range, weights: Sequence[tuple[Range, float]], rows: int) -> list[Range]:
-    """Ranges that cover `wanted` exactly, in order, of about `rows` rows each at most. Pure."""
-    inside = [(span, count) for span, count in weights if span.start < wanted.end and wanted.start < span.end]
-    if within(wanted, inside) <= rows or wanted.end - wanted.start <= SHORTEST:
-        return [wanted]
-    # in the middle of what is there: an open range has most of its length where nothing is
-    low = max(wanted.start, min(span.start for span, _ in inside))
-    high = min(wanted.end, max(span.end for span, _ in inside))
-    middle = (low + high) // 2
-    if not wanted.start < middle < wanted.end:
-        return [wanted]
-    return cut(Range(wanted.start, middle), inside, rows) + cut(Range(middle, wanted.end), inside, rows)
+def cut(wanted: Range, weights: Iterable[tuple[Range, float]], rows: int) -> list[Range]:
+    """Ranges that cover `wanted` exactly, in order, of about `rows` rows each, the last one of fewer. Pure.
+
+    Rows are taken to lie evenly in each of `weights`. No range but the last is shorter than SHORTEST.
+    """
+    edges: list[tuple[int, float]] = []
+    for span, count in weights:
+        start, end = max(span.start, wanted.start), min(span.end, wanted.end)
+        if start < end:
+            density = count / (span.end - span.start)
+            edges += [(start, density), (end, -density)]
+    edges.sort()
+    bounds, held, density = [wanted.start], 0.0, 0.0
+    for (at, change), (until, _) in pairwise([*edges, (wanted.end, 0.0)]):
+        density += change
+        held += density * (until - at)
+        while held > rows and density > 0:
+            place = until - round((held - rows) / density)
+            if place - bounds[-1] < SHORTEST:  # denser than that nothing is cut
+                place = bounds[-1] + SHORTEST
+            if place >= min(until, wanted.end):
+                break
+            bounds.append(place)
+            held = density * (until - place)
+    return [Range(*part) for part in pairwise([*bounds, wanted.end])]
 
 
 def _share(span: Range, wanted: Range) -> float:

@@ -23,7 +23,7 @@ from tesseract.query.question import Question, Reading
 from tesseract.utils.time_utils import from_micros, to_micros
 
 CELLS = 2_000_000  # values of a part, about: 16 MB, and a few times that while it is made
-FEWEST = 16_384  # rows of a part
+FEWEST = 16_384  # rows of a part, which has whole row groups where one segment follows another
 GROUPS = 100  # whose manifests are looked at together
 SECOND = 1_000_000  # µs
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class Part(NamedTuple):
 
 def parts(reading: Reading, level: Level | None, columns: int, newest_first: bool = False, rows: int = 0) -> Iterator[Part]:
     """The parts of a reading whose result has `columns` columns, in order. `rows` 0: as many as memory is meant to hold."""
-    rows = rows or max(CELLS // columns, FEWEST)
+    rows = rows or max(CELLS // columns // FEWEST, 1) * FEWEST
     groups = list(reading.groups)
     for start in range(0, len(groups), GROUPS):
         some = groups[start : start + GROUPS]
