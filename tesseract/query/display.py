@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, overload
 
 from tesseract.config.dataset import Dataset
 from tesseract.errors import DamagedError
-from tesseract.utils.text import aligned, cell, html_table
+from tesseract.utils.text import aligned, cell, html_table, some, table_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,23 +68,14 @@ class Datasets(Sequence[str]):
             return name, "", "", "its configuration is damaged"
         fields = [_with_unit(dataset.label(key), field.unit) for key, field in dataset.fields.items()]
         levels = ", ".join(["raw", *(level.name for level in dataset.levels)])
-        return name, ", ".join(dataset.group_by), levels, _some(fields, WIDTH // 2)
+        shown = some(fields, WIDTH // 2)
+        return name, ", ".join(dataset.group_by), levels, f"{shown} ({len(fields)})" if shown.endswith("…") else shown
 
 
 def text(table: pa.Table, rows: int = ROWS, width: int = WIDTH) -> str:
     """The first rows of a result, as many columns as fit into a line, and what is left out."""
     lines, numeric = _lines(table, rows)
-    columns = [[name, unit, *values] for (name, unit), *values in zip(_head(table), *lines, strict=True)]
-    shown, used = 0, 0
-    for column in columns:
-        used += max(map(len, column)) + 2
-        shown += used <= width or not shown
-    chosen = columns[:shown]
-    if not any(column[1] for column in chosen):
-        chosen = [[name, *values] for name, _, *values in chosen]
-    body = aligned(list(zip(*chosen, strict=True)), numeric)
-    left = f"\n… and {len(columns) - shown} more columns: {', '.join(table.column_names[shown:])}" if shown < len(columns) else ""
-    return f"{title(table)}\n{body}{_more(table, rows)}{left}"
+    return f"{title(table)}\n{table_text(_head(table), lines, numeric, width)}{_more(table, rows)}"
 
 
 def html(table: pa.Table, rows: int = ROWS) -> str:
@@ -121,11 +112,3 @@ def _more(table: pa.Table, rows: int) -> str:
 
 def _with_unit(name: str, unit: str) -> str:
     return f"{name} [{unit}]" if unit else name
-
-
-def _some(words: Sequence[str], width: int) -> str:
-    """As many of the words as fit, and how many there are where some do not."""
-    shown = list(words)
-    while len(", ".join(shown)) > width and len(shown) > 1:
-        shown.pop()
-    return ", ".join(shown) + (f", … ({len(words)})" if len(shown) < len(words) else "")

@@ -104,9 +104,9 @@ def _segment(source: str, group: str, part: SegmentSlice) -> Slice:
 def _rate(parts: Sequence[SegmentSlice]) -> float:
     """Rows per µs of a group, by its newest segment; one a minute where it has none."""
     newest = max((part.segment for part in parts), key=lambda segment: segment.last, default=None)
-    if newest is None or newest.last == newest.first:
+    if newest is None:
         return 1 / MINUTE
-    return newest.rows / (newest.last - newest.first) / max(len(newest.groups), 1)
+    return newest.rows / max(newest.last - newest.first, 60 * MINUTE) / max(len(newest.groups), 1)
 
 
 def _day(group: str, part: DaySlice, rate: float) -> Slice:

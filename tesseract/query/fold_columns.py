@@ -6,20 +6,46 @@ integers at one scale per field; where 64 bits might not hold a sum, Python's in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from operator import attrgetter
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
 from tesseract.config.dataset import Dataset
-from tesseract.processing.aggregator import ALL, Fields, State, decode_state
+from tesseract.processing.aggregator import ALL, Fields, State
 from tesseract.processing.field_state import FieldState, of_values
 from tesseract.query.integers import Ints, at, column_of, extremes, int64_of, narrowed, scaled_up, sums, widened
 from tesseract.storage.arrow_types import exact, is_number
 
+_ARRAY = b"\xdd"  # MessagePack's: its length follows, then its members
+_NUMBERS = ("n", "scale", "total", "squares", "minimum", "maximum", "first", "last")
 Starts = Callable[[Ints], Ints]  # times → the starts of the periods that they lie in
+
+
+class _Field(msgspec.Struct, array_like=True, gc=False):
+    """A field of a state, as `aggregator.encode_state` has it: integers beyond 64 bits are bytes, times are places in a list."""
+
+    name: str
+    n: int
+    scale: int
+    total: int | bytes
+    squares: int | bytes
+    minimum: int | bytes
+    maximum: int | bytes
+    first: int | bytes
+    first_at: int
+    last: int | bytes
+    last_at: int
+
+
+class _State(msgspec.Struct, array_like=True, gc=False):
+    rows: int
+    times: list[int]
+    fields: list[_Field]
 
 
 class FieldFold(NamedTuple):
@@ -147,37 +173,55 @@ def _one_by_one(array: pa.Array, times: Ints, bounds: Ints) -> FieldFold:
 
 def of_states(starts: Sequence[int], bodies: Sequence[bytes], covered: Fields = ALL) -> Folds:
     """The periods that begin at `starts` (sorted), by their encoded states. No extreme of theirs may be unknown."""
-    rows: list[int] = []
-    found: dict[str, tuple[list[int], list[FieldState]]] = {}
-    for place, (start, body) in enumerate(zip(starts, bodies, strict=True)):
-        state = decode_state(body)
-        rows.append(state.rows)
-        for name, field in state.fields.items():
-            places, fields = found.setdefault(name, ([], []))
+    states = msgspec.msgpack.decode(_ARRAY + len(bodies).to_bytes(4, "big") + b"".join(bodies), type=list[_State])
+    found: dict[str, tuple[list[int], list[_Field]]] = {}
+    for place, state in enumerate(states):
+        for field in state.fields:
+            if field.name not in found:
+                found[field.name] = [], []
+            places, fields = found[field.name]
             places.append(place)
-            fields.append(field._replace(first_at=field.first_at + start, last_at=field.last_at + start))
+            fields.append(field)
     wanted = {name for name, _ in covered.of(dict.fromkeys(found, 0))}
-    columns = {
-        name: _spread(_of_states(fields), np.array(places), len(starts))
-        for name, (places, fields) in found.items()
-        if name in wanted
-    }
-    return Folds(np.array(starts, np.int64), np.array(rows, np.int64), columns)
+    columns = {name: _decoded(starts, states, *own) for name, own in found.items() if name in wanted}
+    return Folds(np.array(starts, np.int64), np.array([state.rows for state in states], np.int64), columns)
+
+
+def _decoded(starts: Sequence[int], states: Sequence[_State], places: Sequence[int], fields: Sequence[_Field]) -> FieldFold:
+    """The states of one field, which the periods at `places` have."""
+    columns = [list(map(attrgetter(name), fields)) for name in _NUMBERS]  # no tuple for each state: collecting these takes longest
+    if bytes in set(map(type, columns[3])):  # the squares: where they fit, all others do
+        columns = [list(map(_unpacked, column)) for column in columns]
+    n, scales, *others = map(_column, columns)
+    times = [state.times for state in states]
+    first_at = _column([starts[place] + times[place][field.first_at] for place, field in zip(places, fields, strict=True)])
+    last_at = _column([starts[place] + times[place][field.last_at] for place, field in zip(places, fields, strict=True)])
+    numbers = (n, *others[:5], first_at, others[5], last_at)
+    return _spread(_at_one_scale(scales, numbers), np.array(places), len(starts))
+
+
+def _unpacked(value: int | bytes) -> int:
+    return int.from_bytes(value, "big", signed=True) if isinstance(value, bytes) else value
 
 
 def _of_states(states: Sequence[FieldState]) -> FieldFold:
     """States of one field as columns; at least one."""
-    n, scales, total, squares, minimum, maximum, first, first_at, last, last_at = map(_column, zip(*states, strict=True))
+    n, scales, *others = map(_column, zip(*states, strict=True))
+    return _at_one_scale(scales, (n, *others))
+
+
+def _at_one_scale(scales: Ints, columns: Sequence[Ints]) -> FieldFold:
+    """The columns of a field, whose numbers are at scales of their own."""
+    n, total, squares, minimum, maximum, first, first_at, last, last_at = columns
     scale = int(scales.max())
-    whole = scales == 0
     if not (scales == scale).all():
-        factor = np.array([10 ** (scale - int(own)) for own in scales], object)
+        factor = np.array([10 ** (scale - own) for own in scales.tolist()], object)
         total, minimum, maximum, first, last = (narrowed(c.astype(object) * factor) for c in (total, minimum, maximum, first, last))
         squares = narrowed(squares.astype(object) * factor * factor)
-    return FieldFold(scale, n, total, squares, minimum, maximum, first, first_at, last, last_at, whole)
+    return FieldFold(scale, n, total, squares, minimum, maximum, first, first_at, last, last_at, scales == 0)
 
 
-def _column(values: Iterable[int]) -> Ints:
+def _column(values: Sequence[int]) -> Ints:
     try:
         return np.array(values, np.int64)
     except OverflowError:

@@ -87,10 +87,14 @@ def _sizes(reading: Reading, level: Level | None, manifest: Manifest) -> list[tu
 
 
 def _rate(newest: Segment | None) -> float:
-    """Rows per µs of the buffer, with room to spare: as in the newest segment, at least one a minute; one a second of a new group."""
+    """Rows per µs of the buffer, with room to spare: as in the newest segment, at least one a minute; one a second of a new group.
+
+    A few rows that lie close together, or one alone, say nothing of a rate: they are taken to be those of an hour.
+    """
     if newest is None:
         return 1 / SECOND
-    return max(2 * newest.rows / (newest.last + 1 - newest.first) / max(len(newest.groups), 1), 1 / (60 * SECOND))
+    span = max(newest.last + 1 - newest.first, 3600 * SECOND)
+    return max(2 * newest.rows / span / max(len(newest.groups), 1), 1 / (60 * SECOND))
 
 
 def _within(wanted: Range, facts: Facts) -> Range:

@@ -22,6 +22,7 @@ import pytest
 from tesseract.cli import run
 from tesseract.local.state import is_alive
 from tesseract.utils.time_utils import from_iso, iso_seconds, utc_now
+from tests.e2e import questions
 from tests.support.kpl import aggregate
 from tests.support.laptop import ROOT, TESSERACT, Demo, clean_environment
 
@@ -72,6 +73,11 @@ def test_a_reader_without_our_code_finds_the_archive_by_the_published_view(demo,
     assert [row[:2] for row in seen] == [("JFK", 8706)]
     (ours,) = json.loads(demo.done("sql", "select sum(temp) as total from weather", "--format", "json"))
     assert seen[0][2] == pytest.approx(ours["total"], rel=1e-12)
+
+
+@pytest.mark.parametrize("ask", questions.ALL, ids=lambda ask: ask.__name__)
+def test_every_kind_of_question_gives_what_the_file_says(demo, tmp_path, ask):
+    ask(demo, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from tesseract.errors import BackendError, InputError, NotFoundError, RetryError, Throttled
 from tesseract.query import scan
+from tesseract.query.engine import Engine
 from tesseract.query.plan import Range
 from tesseract.query.scan import FEWEST, packed
 from tesseract.storage.keys import latest_key
@@ -213,6 +214,22 @@ def test_marks_that_were_lost_meanwhile_count_no_more(world):
     world.buffer(at, values(4), group="B")  # its mark was lost
     world.store.catalog.advance("marks", to_micros(NOW))
     assert at in world.store.query("w", "B", at, at + HOUR)["valid_time"].to_pylist()
+
+
+def test_a_segment_of_one_row_does_not_cut_a_scan_into_minutes(monkeypatch):
+    world = World()
+    world.archive([(NOW - timedelta(days=5), values(3), False, NOW - timedelta(days=4))])
+    world.buffer(NOW - HOUR, values(4))
+    world.progress(NOW - 2 * HOUR)
+    asked = []
+    whole = Engine._again
+    monkeypatch.setattr(
+        Engine, "_again", lambda self, source, question, *rest: asked.append(question) or whole(self, source, question, *rest)
+    )
+    assert len(world.store.scan("w", "A").read_all()) == 2
+    assert len(asked) == 1
+    assert len(world.store.query("w", "A", limit=2)) == 2
+    assert len(asked) <= 3
 
 
 def test_few_rows_are_a_part(world):
