@@ -1,4 +1,4 @@
-"""The `tesseract` command. What a command needs is imported when it runs: `tesseract --help` loads typer and rich alone.
+"""The `tesseract` command. `tesseract --help` loads nothing; a command loads its own module, and what it needs when it runs.
 
 Exit codes: 0 done, 1 the input is wrong, 2 the command line is wrong, 3 AWS said no or stored data is damaged, 130 interrupted.
 Errors are one line on stderr, never a trace.
@@ -8,89 +8,135 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from tesseract.cli.archive import archive_app
-from tesseract.cli.backfill import backfill
-from tesseract.cli.catalog import catalog
-from tesseract.cli.config import config_app
-from tesseract.cli.data import register
-from tesseract.cli.delete import register as register_delete
-from tesseract.cli.infer import infer
-from tesseract.cli.ingest import ingest
-from tesseract.cli.live import register as register_live
-from tesseract.cli.local import local_app
-from tesseract.cli.quarantine import quarantine_app
-from tesseract.cli.watch import register as register_watch
 from tesseract.errors import InputError, TesseractError
 
-app = typer.Typer(
-    name="tesseract",
-    help="A multi-tier time-series store on AWS: live in DynamoDB, archived in Parquet on S3, one query over both.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-config_app.command()(infer)
-app.add_typer(config_app)
-app.command()(ingest)
-app.command()(backfill)
-app.command()(catalog)
-register(app)
-register_delete(app)
-register_live(app)
-register_watch(app)
-app.add_typer(local_app)
+if TYPE_CHECKING:
+    import typer
 
-app.add_typer(archive_app, name="archive")
-app.add_typer(quarantine_app)
+ABOUT = "A multi-tier time-series store on AWS: live in DynamoDB, archived in Parquet on S3, one query over both."
+HELP = ("-h", "--help")
+VERBOSE = "Log to stderr, as JSON lines; TESSERACT_LOG=debug for more."
+# heading → command → (module and attribute, what it does): a command's own help says the rest
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "Set up": {
+        "config": ("config:config_app", "Dataset configurations: infer, check, plan, apply, show, take back."),
+        "local": ("local:local_app", "The laptop cloud: all of AWS that Tesseract needs, on 127.0.0.1."),
+    },
+    "Write": {
+        "ingest": ("ingest:ingest", "Send the records of files."),
+        "backfill": ("backfill:backfill", "Write years of files straight into the archive."),
+        "delete": ("delete:delete", "Delete the rows of a group in a range of time."),
+    },
+    "Read": {
+        "latest": ("data:latest", "The newest reading of a group, of several, or of every group."),
+        "query": ("query:query", "The records of a time range, raw or aggregated, from every tier."),
+        "revisions": ("data:revisions", "Every revision of the records of a time range."),
+        "sql": ("data:sql", "Ask in SQL over every dataset and level."),
+        "watch": ("watch:watch", "Follow the latest readings and the current hour."),
+    },
+    "Look after": {
+        "archive": ("archive:archive_app", "The archive: status, export, compact, verify, repair."),
+        "catalog": ("catalog:catalog", "What the archive holds: partitions, files, versions."),
+        "quarantine": ("quarantine:quarantine_app", "Records that Kinesis brought and nobody could accept."),
+        "audit": ("live:audit", "Compare a sample of the aggregates with their raw records."),
+        "rebuild": ("live:rebuild", "Compute aggregates anew."),
+    },
+}
+PLACES = {name: place for part in COMMANDS.values() for name, (place, _) in part.items()}
 
 
-@app.callback()
-def root(
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Log to stderr, as JSON lines; TESSERACT_LOG=debug for more.")
-    ] = False,
-) -> None:
-    """Options of every command."""
-    level = os.environ.get("TESSERACT_LOG") or ("info" if verbose else "")
-    if level:
-        from tesseract.utils.logs import configure
+def application(names: Iterable[str] = PLACES) -> typer.Typer:
+    """The command line with these commands, whose modules are imported."""
+    import typer
 
-        configure(level)
+    app = typer.Typer(
+        name="tesseract",
+        help=ABOUT,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": list(HELP)},
+    )
+
+    @app.callback()
+    def root(verbose: bool = typer.Option(False, "--verbose", "-v", help=VERBOSE)) -> None:
+        """Options of every command."""
+        level = os.environ.get("TESSERACT_LOG") or ("info" if verbose else "")
+        if level:
+            from tesseract.utils.logs import configure
+
+            configure(level)
+
+    for name in names:
+        module, _, attribute = PLACES[name].partition(":")
+        command = getattr(import_module(f"tesseract.cli.{module}"), attribute)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command)
+        else:
+            app.command(name)(command)
+    return app
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line, and return its exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        result = app(args=None if arguments is None else list(arguments), prog_name="tesseract", standalone_mode=False)
+        code = _run(words)
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        return code
     except InputError as error:
         return _fail(str(error), 1)
     except TesseractError as error:
         return _fail(str(error), 3)
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:
         # the reader (`| head`) has all that it wants; without this the interpreter complains once more when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run())
+
+
+def _run(words: list[str]) -> int:
+    leading = list(takewhile(lambda word: word.startswith("-"), words))
+    if not words or any(word in HELP for word in leading):
+        sys.stdout.write(_overview())
+        return 0 if words else 2
+    import typer
+
+    name = words[len(leading)] if len(leading) < len(words) else ""
+    app = application([name] if name in PLACES else PLACES)
+    try:
+        result: Any = app(args=words, prog_name="tesseract", standalone_mode=False)
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
     except typer.Exit as stop:
         return stop.exit_code
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer's own copy of click has no public name for its usage errors
             raise
         return _usage(error)
+    return result if isinstance(result, int) else 0
 
 
-def main() -> None:
-    """The console script."""
-    sys.exit(run())
+def _overview() -> str:
+    """`tesseract --help`."""
+    width = max(map(len, PLACES)) + 2
+    lines = ["Usage: tesseract [OPTIONS] COMMAND …", "", ABOUT]
+    for heading, commands in COMMANDS.items():
+        lines += ["", f"{heading}:", *(f"  {name.ljust(width)}{text}" for name, (_, text) in commands.items())]
+    lines += ["", "Options:", f"  -v, --verbose  {VERBOSE}", "  -h, --help     Show this message, or that of a command, and exit."]
+    lines += ["", "`tesseract COMMAND --help` shows its options. Every command takes --stage, or TESSERACT_STAGE."]
+    return "\n".join(lines) + "\n"
 
 
 def _usage(error: Exception) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from tesseract.cli.common import Stage, note, open_store, say
+from tesseract.cli.infer import infer
 
 if TYPE_CHECKING:
     from tesseract.config.dataset import Dataset
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 config_app = typer.Typer(name="config", help="Dataset configurations: check, plan, apply, show, take back.", no_args_is_help=True)
 Files = Annotated[list[Path], typer.Argument(metavar="FILE…", help="Configurations, YAML or JSON.")]
 Name = Annotated[str, typer.Argument(metavar="DATASET")]
+config_app.command()(infer)
 
 
 @config_app.command()

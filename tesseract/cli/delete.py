@@ -25,11 +25,6 @@ KEPT_ELSEWHERE = (  # what holds rows of the past, for how many days
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the top level."""
-    app.command()(delete)
-
-
 def register_archive(archive: typer.Typer) -> None:
     """Add the proof to `tesseract archive`."""
     archive.command()(erased)

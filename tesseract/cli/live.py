@@ -28,12 +28,6 @@ PAUSE = 10.0  # seconds between two looks at what differs
 METRIC = "AuditDifferences"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module to the top level."""
-    app.command()(rebuild)
-    app.command()(audit)
-
-
 def rebuild(
     dataset: Annotated[str | None, typer.Argument(metavar="DATASET", help="The dataset's name.", show_default=False)] = None,
     group: Annotated[

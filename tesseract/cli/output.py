@@ -1,25 +1,21 @@
-"""Results on the terminal and in files. Nulls are empty csv cells, times ISO 8601 with Z, doubles their shortest text.
-
-Decimals and integers have all their digits in every format, JSON too.
-"""
+"""Results on the terminal and in files, in bounded memory whatever their size; a table in a file is held whole, to be aligned."""
 
 from __future__ import annotations
 
 import csv
 import errno
-import io
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
-from itertools import islice
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from shutil import get_terminal_size
+from typing import IO, TYPE_CHECKING, Any
 
 from tesseract.errors import InputError
-from tesseract.utils.time_utils import iso_micros, iso_seconds
+from tesseract.utils.text import aligned, cell, json_objects, table_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,11 +39,12 @@ def choose(form: str | None, path: str | None) -> str:
     if form == "parquet" and not path:
         raise InputError("parquet is written to a file", hint="name it: -o rows.parquet")
     if path:
-        _check(Path(path))
+        check_file(Path(path))
     return form
 
 
-def _check(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Raises InputError where there can be no file of that name."""
     number = errno.EISDIR if path.is_dir() else 0 if path.parent.is_dir() else errno.ENOENT
     if not number and not os.access(path if path.exists() else path.parent, os.W_OK):
         number = errno.EACCES
@@ -57,26 +54,63 @@ def _check(path: Path) -> None:
 
 def write_table(table: pa.Table, form: str, path: str | None) -> None:
     """An Arrow table in a format, to a file or to stdout."""
+    write_batches(table.schema, table.to_batches(), form, path)
+
+
+def write_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: str, path: str | None) -> None:
+    """Record batches in a format, to a file or to stdout, as they come. A file is there only once it is whole."""
     if form == "parquet":
-        from tesseract.storage.parquet_writer import encode
-
-        _save(str(path), encode(table, {}).body)
+        _parquet(schema, batches, str(path))
         return
-    batches = table.to_batches(max_chunksize=BATCH)
-    rows = (row for batch in batches for row in zip(*(column.to_pylist() for column in batch.columns), strict=True))
-    _write(table.column_names, rows, table.num_rows, form, path)
+    from tesseract.cli.columns import csv_rows, json_rows
+
+    small = (batch.slice(at, BATCH) for batch in batches for at in range(0, batch.num_rows, BATCH))
+    if form in ("json", "ndjson"):
+        _write_text(_json(form, (text for batch in small for text in json_rows(batch))), path)
+        return
+    units = units_of(schema)
+    if form == "table" and path is None:
+        print_table(schema.names, units, *first_rows(small))
+        return
+    rows = (row for batch in small for row in csv_rows(batch))
+    _write_text(_csv(schema.names, rows) if form == "csv" else _table(schema.names, units, rows), path)
 
 
-def write_rows(rows: Sequence[Row], form: str, path: str | None, columns: Sequence[str] = ()) -> None:
+def first_rows(batches: Iterable[pa.RecordBatch]) -> tuple[list[Any], int]:
+    """The rows that a printed table shows, and how many there are."""
+    rows: list[Any] = []
+    count = 0
+    for batch in batches:
+        left = batch.slice(0, max(TABLE_ROWS - count, 0))
+        rows += zip(*(column.to_pylist() for column in left.columns), strict=True)
+        count += batch.num_rows
+    return rows, count
+
+
+def units_of(schema: pa.Schema) -> dict[str, str]:
+    """The units of a result's columns, empty where there is none."""
+    return {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in schema}
+
+
+def write_rows(
+    rows: Sequence[Row], form: str, path: str | None, columns: Sequence[str] = (), units: Mapping[str, str] | None = None
+) -> None:
     """Rows as dicts, in a format; `columns` first, which a csv of no rows has, too, then others in the order in which they first
-    appear. Loads pyarrow for parquet alone."""
+    appear. `units` of columns are shown in a table. Loads pyarrow for parquet alone."""
     names = list(dict.fromkeys((*columns, *(name for row in rows for name in row))))
     if form == "parquet":
         import pyarrow as pa
 
         write_table(pa.table({name: _column([row.get(name) for row in rows]) for name in names}), form, path)
         return
-    _write(names, ([row.get(name) for name in names] for row in rows), len(rows), form, path)
+    values = [[row.get(name) for name in names] for row in rows]
+    if form == "table" and path is None:
+        print_table(names, units or {}, values, len(values))
+    elif form in ("json", "ndjson"):
+        _write_text(_json(form, json_objects(names, values)), path)
+    else:
+        cells = ([cell(value) for value in row] for row in values)
+        _write_text(_csv(names, cells) if form == "csv" else _table(names, units or {}, cells), path)
 
 
 def _column(values: list[Any]) -> pa.Array:
@@ -87,125 +121,92 @@ def _column(values: list[Any]) -> pa.Array:
     return pa.array(values, pa.decimal128(38, 0) if wide else None)
 
 
-def _write(names: Sequence[str], rows: Iterator[Any], count: int, form: str, path: str | None) -> None:
-    if form == "table" and path is None:
-        _print_table(names, rows, count)
-        return
-    writer: Callable[[Sequence[str], Iterator[Any], Any], None] = {"csv": _csv, "json": _json, "ndjson": _ndjson}.get(form, _text)
+def _write_text(parts: Iterable[str], path: str | None) -> None:
+    """Text to a file or to stdout, as it comes."""
     if path is None:
-        writer(names, rows, sys.stdout)
+        sys.stdout.writelines(parts)
         return
-    sink = io.StringIO()
-    writer(names, rows, sink)
-    _save(path, sink.getvalue().encode())
+    with _whole(path) as place, _opened(place) as sink:
+        sink.writelines(parts)
 
 
-def _save(path: str, body: bytes) -> None:
+def _opened(place: Path) -> IO[str]:
+    return place.open("w", encoding="utf-8", newline="")
+
+
+def _parquet(schema: pa.Schema, batches: Iterable[pa.RecordBatch], path: str) -> None:
+    import pyarrow as pa
+
+    from tesseract.storage.parquet_writer import Writer
+
+    ours = {name.decode(): value.decode() for name, value in (schema.metadata or {}).items() if name.startswith(b"tesseract.")}
+    metadata = {name.removeprefix("tesseract."): value for name, value in ours.items()}
+    with _whole(path) as place, Writer(place, schema, metadata) as writer:
+        for batch in batches:
+            writer.write(pa.Table.from_batches([batch]))
+        writer.finish()
+
+
+@contextmanager
+def _whole(path: str) -> Iterator[Path]:
+    """Where to write: a file beside the one wanted, which takes its place in the end.
+
+    What is no plain file is written itself: /dev/stdout, a pipe, a link.
+    """
+    wanted = Path(path)
+    special = wanted.is_symlink() or (wanted.exists() and not wanted.is_file())
+    place = wanted if special else wanted.with_name(f".{wanted.name}.part")
     try:
-        Path(path).write_bytes(body)
+        yield place
+        if place != wanted:
+            place.replace(wanted)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        if place != wanted:
+            place.unlink(missing_ok=True)
 
 
-def cell(value: Any) -> str:
-    """A value as text: null is nothing."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime):
-        return moment(value)
-    if isinstance(value, float):
-        return repr(value)
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    if isinstance(value, dict | list):
-        return _json_text(_plain(value))
-    return str(value)
+def _csv(names: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    lines: list[str] = []
+    writer = csv.writer(_Lines(lines), lineterminator="\n")
+    for row in chain([names], rows):
+        writer.writerow(row)
+        yield lines.pop()
 
 
-def moment(value: datetime) -> str:
-    """`2013-01-01T06:00:00Z`, with microseconds only where there are any. A time without a zone, from SQL, stays without."""
-    if value.tzinfo is None:
-        return value.isoformat()
-    value = value.astimezone(UTC)
-    return iso_micros(value) if value.microsecond else iso_seconds(value)
+class _Lines:
+    """What csv writes to."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.write = lines.append
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON has it, but for decimals: `_json_text` writes their digits."""
-    if isinstance(value, datetime):
-        return moment(value)
-    if isinstance(value, dict):
-        return {str(name): _plain(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None  # SQL can make them, JSON has none
-    return value if value is None or isinstance(value, str | int | float | Decimal) else str(value)
-
-
-def _json_text(value: Any) -> str:
-    """A plain value as JSON. A decimal is a number with all its digits, which no double may have."""
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(name, ensure_ascii=False)}: {_json_text(part)}" for name, part in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_json_text, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _objects(names: Sequence[str], rows: Iterator[Any]) -> Iterator[str]:
-    for row in rows:
-        yield _json_text({name: _plain(value) for name, value in zip(names, row, strict=True)})
-
-
-def _csv(names: Sequence[str], rows: Iterator[Any], sink: Any) -> None:
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([cell(value) for value in row] for row in rows)
-
-
-def _json(names: Sequence[str], rows: Iterator[Any], sink: Any) -> None:
-    objects = _objects(names, rows)
+def _json(form: str, objects: Iterator[str]) -> Iterator[str]:
+    if form == "ndjson":
+        yield from (text + "\n" for text in objects)
+        return
     first = next(objects, None)
-    sink.write("[" if first is None else f"[\n  {first}")
-    for text in objects:
-        sink.write(f",\n  {text}")
-    sink.write("]\n" if first is None else "\n]\n")
+    yield "[" if first is None else f"[\n  {first}"
+    yield from (f",\n  {text}" for text in objects)
+    yield "]\n" if first is None else "\n]\n"
 
 
-def _ndjson(names: Sequence[str], rows: Iterator[Any], sink: Any) -> None:
-    for text in _objects(names, rows):
-        sink.write(text + "\n")
-
-
-def _text(names: Sequence[str], rows: Iterator[Any], sink: Any) -> None:
+def _table(names: Sequence[str], units: Mapping[str, str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """A table in a file: all rows, aligned."""
-    lines = [list(names), *([cell(value) for value in row] for row in rows)]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(names))]
-    for line in lines:
-        sink.write("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() + "\n")
+    below = [[units.get(name, "") for name in names]] if any(units.values()) else []
+    yield aligned([list(names), *below, *rows]) + "\n"
 
 
-def _print_table(names: Sequence[str], rows: Iterator[Any], count: int) -> None:
-    """The first rows, for a person: on a terminal as wide as that is, in a pipe as wide as they are."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = list(islice(rows, TABLE_ROWS))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for at, name in enumerate(names):
-        numeric = any(isinstance(row[at], int | float | Decimal) for row in shown)
-        table.add_column(Text(name), justify="right" if numeric else "left", no_wrap=True, overflow="ellipsis")
-    for row in shown:
-        table.add_row(*(Text(cell(value)) for value in row))
-    console = Console(file=sys.stdout) if sys.stdout.isatty() else Console(file=sys.stdout, width=10_000)
-    console.print(table)
-    if count > len(shown):
-        console.print(f"… {count - len(shown):,} more rows; use --format csv", highlight=False)
-    elif not count:
-        console.print("no rows", highlight=False)
+def print_table(
+    names: Sequence[str], units: Mapping[str, str], rows: Sequence[Any], count: int, *, sink: IO[str] | None = None
+) -> None:
+    """The first of `count` rows, for a person: on a terminal the columns that fit, in a pipe all of them."""
+    sink = sink or sys.stdout
+    shown = rows[:TABLE_ROWS]
+    numeric = [at for at in range(len(names)) if any(isinstance(row[at], int | float | Decimal) for row in shown)]
+    width = get_terminal_size().columns if sink.isatty() else 0
+    head = [(name, units.get(name, "")) for name in names]
+    text = table_text(head, [[cell(value) for value in row] for row in shown], numeric, width, rule=True) if names else ""
+    left = f"… {count - len(shown):,} more rows; use --format csv\n" if count > len(shown) else "" if count else "no rows\n"
+    sink.write(f"{text}\n{left}")

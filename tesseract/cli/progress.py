@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,11 +24,7 @@ class State(NamedTuple):
 @contextmanager
 def progress(state: Callable[[], State]) -> Iterator[Callable[[], None]]:
     """Shows `state()` on stderr while the block runs. Yields what is to be called on change."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not (sys.stderr.isatty() or os.environ.get("FORCE_COLOR")):  # as rich decides, without loading it
         last = time.monotonic()
 
         def line() -> None:
@@ -39,8 +37,11 @@ def progress(state: Callable[[], State]) -> Iterator[Callable[[], None]]:
 
         yield line
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[counts]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(state().what, total=None, counts="")
 
         def moved() -> None:

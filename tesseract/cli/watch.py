@@ -48,11 +48,6 @@ class Subject(NamedTuple):
     trouble: str = ""
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of this module to the top level."""
-    app.command()(watch)
-
-
 def watch(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name.")],
     groups: Annotated[list[str], typer.Argument(metavar="GROUP", help="One group or several.")],
@@ -197,7 +192,7 @@ def _reading(subject: Subject, latest: Item | None, now: datetime) -> Iterator[s
 
 
 def _valid_time(latest: Item | None) -> str:
-    from tesseract.cli.output import moment
+    from tesseract.utils.text import moment
 
     if latest is None or latest.get("none"):
         return "none"
@@ -244,7 +239,7 @@ def _names(subject: Subject, one: Facts) -> list[str]:
 
 
 def _value(subject: Subject, latest: Item | None, name: str) -> str:
-    from tesseract.cli.output import cell
+    from tesseract.utils.text import cell
 
     if latest is None or "fields" not in latest or _hidden_latest(subject, latest):
         return ""
@@ -252,7 +247,7 @@ def _value(subject: Subject, latest: Item | None, name: str) -> str:
 
 
 def _stats(subject: Subject, period: Item | None, name: str) -> list[str]:
-    from tesseract.cli.output import cell
+    from tesseract.utils.text import cell
 
     shown: dict[str, Any] = {} if period is None or _hidden(subject, period) else period["fields"].get(name, {})
     return [cell(shown.get(stat)) for stat in STATS]

@@ -10,6 +10,7 @@ from html import escape
 from json.encoder import encode_basestring
 from math import isfinite
 from typing import Any
+from unicodedata import combining, east_asian_width
 
 from tesseract.utils.time_utils import iso_micros, iso_seconds
 
@@ -105,16 +106,72 @@ _JSON: dict[type, Callable[[Any], str]] = {
 }
 
 
-def aligned(lines: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
-    """Lines of cells as columns of text, two blanks apart; `right` are the columns that end at one edge."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            text.rjust(width) if at in right else text.ljust(width)
-            for at, (text, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
+def aligned(lines: Sequence[Sequence[str]], right: Collection[int] = (), rule: int = 0) -> str:
+    """Lines of cells as columns of text, two blanks apart; `right` are the columns that end at one edge.
+
+    With `rule` a line is drawn below so many of the first lines.
+    """
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    drawn = [
+        "  ".join(_padded(text, width, at in right) for at, (text, width) in enumerate(zip(line, widths, strict=True)))
         for line in lines
+    ]
+    if rule:
+        drawn.insert(rule, "─" * (sum(widths) + 2 * len(widths) - 2))
+    return "\n".join(line.rstrip() for line in drawn)
+
+
+def _padded(text: str, width: int, right: bool) -> str:
+    blanks = " " * (width - _width(text))
+    return blanks + text if right else text + blanks
+
+
+def _width(text: str) -> int:
+    """The columns of a terminal that a text takes."""
+    return (
+        len(text) if text.isascii() else sum(0 if combining(sign) else 2 if east_asian_width(sign) in "WF" else 1 for sign in text)
     )
+
+
+def table_text(
+    head: Sequence[tuple[str, str]],
+    lines: Sequence[Sequence[str]],
+    right: Collection[int] = (),
+    width: int = 0,
+    *,
+    rule: bool = False,
+) -> str:
+    """Lines of cells below names and, where there are any, units: as many columns as fit into `width` (0: all of them), whole.
+
+    What is no letter, such as a line's end or a command to the terminal, is shown as its escape.
+    """
+    columns = [[name, unit, *map(_printable, values)] for (name, unit), *values in zip(head, *lines, strict=True)]
+    shown, used = 0, -2
+    for column in columns:
+        used += max(map(_width, column)) + 2
+        if width and used > width and shown:
+            break
+        shown += 1
+    chosen = columns[:shown]
+    units = any(column[1] for column in chosen)
+    left = chosen if units else [[name, *values] for name, _, *values in chosen]
+    body = aligned(list(zip(*left, strict=True)), right, 1 + units if rule else 0)
+    hidden = [name for name, _ in head[shown:]]
+    return f"{body}\n… {len(hidden)} more column{'' if len(hidden) == 1 else 's'}: {some(hidden, width - 24)}" if hidden else body
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def some(words: Sequence[str], width: int) -> str:
+    """As many of the words as fit, and dots where some do not."""
+    shown = list(words)
+    while len(", ".join(shown)) > width and len(shown) > 1:
+        shown.pop()
+    return ", ".join(shown) + (", …" if len(shown) < len(words) else "")
 
 
 def html_table(head: Sequence[tuple[str, str]], lines: Iterable[Sequence[str]], caption: str = "") -> str:

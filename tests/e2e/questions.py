@@ -16,7 +16,7 @@ from tests.support.laptop import ROOT, Demo
 
 WEATHER = ROOT / "examples" / "data" / "nyc_weather_2013.csv.gz"
 YEAR = ("--start", "2013-01-01", "--end", "2014-01-01")
-FILE = f"""(select origin, time_hour::timestamptz as at, try_cast(temp as double) as temp, try_cast(wind_speed as double) as wind
+FILE = f"""(select origin, time_hour::timestamptz as moment, try_cast(temp as double) as temp, try_cast(wind_speed as double) as wind
     from read_csv('{WEATHER}', all_varchar = true) where origin = 'JFK' and time_hour >= '2013' and time_hour < '2014')"""
 
 
@@ -24,7 +24,8 @@ def from_file(select: str) -> list[tuple[Any, ...]]:
     """What DuckDB answers over the file; `{file}` is its rows."""
     import duckdb
 
-    with duckdb.connect(config={"TimeZone": "UTC"}) as connection:
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
         return connection.sql(select.format(file=FILE)).fetchall()
 
 
@@ -40,7 +41,7 @@ def values_of_a_filter(demo: Demo, folder: Path) -> None:
     found = demo.rows(
         "weather", "J*", *YEAR, "--where", "temp > 95 and wind_speed is not null", "--fields", "temp", "--order", "desc"
     )
-    expected = from_file("select temp from {file} where temp > 95 and wind is not null order by at desc")
+    expected = from_file("select temp from {file} where temp > 95 and wind is not null order by moment desc")
     close([(row["temp"],) for row in found], expected)
     few = demo.rows("weather", "JFK", *YEAR, "--limit", "3", "--order", "desc")
     assert [row["valid_time"] for row in few] == sorted((row["valid_time"] for row in few), reverse=True)
@@ -51,10 +52,10 @@ def levels_that_are_not_kept(demo: Demo, folder: Path) -> None:
     """Months and the year are merged from days, six hours from hours, ten minutes from the rows themselves."""
     for unit, level in (("month", "monthly"), ("year", "yearly"), ("week", "weekly")):
         found = demo.rows("weather", "JFK", *YEAR, "--level", level, "--fields", "temp")
-        inside = "" if unit != "week" else "where date_trunc('week', at) >= '2013-01-01'"
+        inside = "" if unit != "week" else "where date_trunc('week', moment) >= '2013-01-01'"
         expected = from_file(
             f"select count(temp), avg(temp), stddev_samp(temp), min(temp), max(temp) from {{file}} {inside} "
-            f"group by date_trunc('{unit}', at) order by date_trunc('{unit}', at)"
+            f"group by date_trunc('{unit}', moment) order by date_trunc('{unit}', moment)"
         )
         names = [f"temp_{stat}" for stat in ("count", "avg", "std", "min", "max")]
         last = len(found) - 1 if unit == "week" else len(found)  # the last week goes on into the next year
@@ -67,14 +68,14 @@ def any_interval(demo: Demo, folder: Path) -> None:
     found = demo.rows("weather", "JFK", *july, "--every", "6h", "--stats", "avg,count", "--fill", "null", "--fields", "temp")
     assert len(found) == 31 * 4
     expected = from_file(
-        "select avg(temp), count(temp) from {file} where at >= '2013-07-01' and at < '2013-08-01' "
-        "group by time_bucket(interval '6 hours', at) order by time_bucket(interval '6 hours', at)"
+        "select avg(temp), count(temp) from {file} where moment >= '2013-07-01' and moment < '2013-08-01' "
+        "group by time_bucket(interval '6 hours', moment) order by time_bucket(interval '6 hours', moment)"
     )
     close([(row["temp_avg"], row["temp_count"]) for row in found if not row["filled"]], expected)
     days = demo.rows("weather", "JFK", *july, "--level", "daily", "--tz", "America/New_York", "--fields", "temp_avg")
     expected = from_file(
-        "select avg(temp), count(*) from {file} where at >= '2013-07-01 04:00' and at < '2013-08-01 04:00' "
-        "group by date_trunc('day', at - interval '4 hours') order by date_trunc('day', at - interval '4 hours')"
+        "select avg(temp), count(*) from {file} where moment >= '2013-07-01 04:00' and moment < '2013-08-01 04:00' "
+        "group by date_trunc('day', moment - interval '4 hours') order by date_trunc('day', moment - interval '4 hours')"
     )
     close([(row["temp_avg"], row["rows"]) for row in days], expected)
 
@@ -85,8 +86,8 @@ def sql_reads_what_it_needs(demo: Demo, folder: Path) -> None:
         where origin = 'JFK' and valid_time >= '2013-03-01' and valid_time < '2013-06-01' group by 1 order by 1"""
     found = json.loads(demo.done("sql", text, "--format", "json"))
     expected = from_file(
-        "select count(*), avg(temp) from {file} where at >= '2013-03-01' and at < '2013-06-01' group by date_trunc('month', at) "
-        "order by date_trunc('month', at)"
+        "select count(*), avg(temp) from {file} where moment >= '2013-03-01' and moment < '2013-06-01' group by date_trunc('month', moment) "
+        "order by date_trunc('month', moment)"
     )
     close([(row["n"], row["temp"]) for row in found], expected)
 
@@ -139,7 +140,8 @@ def the_store_gives_arrow_to_everybody(demo: Demo, folder: Path) -> None:
         assert store.query("weather", "JFK", *span).to_pandas()["temp"].sum() == pytest.approx(total, rel=1e-12)
         assert frame["temp"].sum() == pytest.approx(total, rel=1e-12)
         close([(total,)], from_file("select sum(temp) from {file}"))
-        assert store.latest("weather", "JFK") == store.latest("weather", ["JFK"]) == store.latest("weather")
+        assert store.latest("weather", "JFK") == store.latest("weather", ["JFK"])
+        assert store.latest("weather", "JFK")[0] in store.latest("weather")
         stats = store.read("weather", "JFK", "2013-03-01", "2013-03-02").stats
         assert (stats.dynamodb_requests, stats.s3_requests) <= (5, 2)
 

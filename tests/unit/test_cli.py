@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import tesseract.local
 from tesseract import cli
 from tesseract.cli import common
-from tesseract.cli.output import choose
+from tesseract.cli.output import choose, write_rows
 from tesseract.errors import BackendError, InputError
 from tesseract.storage.memory import memory_backend
 from tesseract.utils.text import cell, moment
@@ -91,6 +91,26 @@ def test_a_table_has_units_below_the_names(world, capsys):
     assert "°C" not in ask(capsys, "query", "w", *RANGE, "-f", "csv")[1]
 
 
+def test_a_terminal_shows_the_columns_that_fit_and_names_the_others(world, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    code, out, _ = ask(capsys, "query", "w", *RANGE, "--level", "daily", "--fields", "n")
+    assert code == 0
+    assert out.splitlines() == [
+        "station  period_start          rows",
+        "───────────────────────────────────",
+        "KJFK     2026-03-01T00:00:00Z    24",
+        "KJFK     2026-03-02T00:00:00Z    24",
+        "KJFK     2026-03-03T00:00:00Z    12",
+        "… 8 more columns: n_count, n_sum, …",
+    ]
+
+
+def test_signs_that_are_no_text_are_shown_as_escapes_and_wide_ones_take_their_place(capsys):
+    write_rows([{"a": "x\x1b[2J\ny", "b": 1}, {"a": "東京", "b": 2}], "table", None)
+    assert capsys.readouterr().out.splitlines()[2:] == ["x\\x1b[2J\\ny  1", "東京         2"]
+
+
 def test_latest_sql_catalog_and_relative_times(world, capsys):
     assert "2026-03-03T11:00:00Z" in ask(capsys, "latest", "w", "KJFK")[1]
     assert json.loads(ask(capsys, "latest", "w", "-f", "json")[1])[0]["n"] == 60
@@ -110,7 +130,7 @@ def test_latest_sql_catalog_and_relative_times(world, capsys):
         (["query", "x"], 1, "there is no dataset 'x' (known datasets: w)"),
         (["query", "w", "--start", "2026-03-02", "--end", "2026-03-01"], 1, "end 2026-03-01T00:00:00Z is before start"),
         (["query", "w", "--start", "2026-03-02T00:00:00"], 1, "start '2026-03-02T00:00:00' has no time zone"),
-        (["query", "w", "--level", "weekly"], 1, "dataset w has no level 'weekly' (levels: raw, hourly, daily)"),
+        (["query", "w", "--level", "wekly"], 1, "there is no level 'wekly' (did you mean 'weekly'?)"),
         (["query", "w", "--fields", "tmp"], 1, "dataset w has no field 'tmp'"),
         (["query", "w", "--format", "xml"], 1, "'xml' is not a format"),
         (["query", "w", "--format", "parquet"], 1, "parquet is written to a file"),
@@ -161,6 +181,19 @@ def test_a_bucket_is_enough_to_find_its_stage(monkeypatch):
     for name in ("elsewhere", "tesseract-prod-archive", "tesseract-PROD-123456789012-archive"):
         with pytest.raises(InputError, match="tells no stage"):
             store.connect(bucket=name)
+
+
+def test_aws_is_asked_for_the_account_when_the_bucket_is_needed(monkeypatch):
+    from tesseract.storage import aws
+    from tesseract.utils import aws_helpers
+
+    asked = []
+    monkeypatch.delenv("TESSERACT_BUCKET", raising=False)
+    monkeypatch.setattr(aws_helpers, "account", lambda: asked.append(1) or "123456789012")
+    made = aws.backend.__wrapped__("dev")
+    assert asked == []
+    assert made.objects.bucket == made.objects.bucket == "tesseract-dev-123456789012-archive"
+    assert asked == [1]
 
 
 def test_a_running_stack_is_found(monkeypatch):
@@ -227,7 +260,7 @@ backend.live.put(item)
 tesseract.store.connect = lambda stage=None: store
 for arguments in (["A"], ["A", "-f", "csv"], ["-f", "json"]):
     assert cli.run(["latest", "w", *arguments]) == 0
-print(*(name for name in ("pyarrow", "numpy", "pandas", "duckdb", "pydantic", "yaml", "boto3") if name in sys.modules))
+print(*(name for name in ("pyarrow", "numpy", "pandas", "duckdb", "pydantic", "yaml", "boto3", "rich") if name in sys.modules))
 """
 
 

@@ -6,16 +6,24 @@ import csv
 import json
 import os
 import subprocess
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from math import isfinite
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tesseract import cli
 from tesseract.cli import progress
+from tesseract.cli.columns import csv_rows, json_rows
 from tesseract.cli.output import FORMATS, write_batches
 from tesseract.errors import RetryError
+from tesseract.model import Window
+from tesseract.utils.text import cell, json_objects
+from tesseract.utils.time_utils import to_micros
 
 from .query_world import NOW, START, World, values
 
@@ -100,6 +108,38 @@ def test_a_plot_takes_the_place_of_the_table(world, capsys, tmp_path):
     assert ">w, daily<" in path.read_text()
 
 
+def test_any_interval_with_its_gaps_filled(world, capsys):
+    span = ["KJFK", "--start", "2026-03-03T09:00:00Z", "--end", "2026-03-03T15:00:00Z", "--fields", "n"]
+    found = cells(capsys, *span, "--every", "2h", "--stats", "avg,count", "--fill", "previous")
+    assert [(row["rows"], row["n_count"], row["n_avg"], row["filled"]) for row in found] == [
+        ("2", "2", "59.5", "false"),
+        ("0", "0", "59.5", "true"),
+        ("0", "0", "59.5", "true"),
+    ]
+    assert [row["n_avg"] for row in cells(capsys, *span, "--every", "2h", "--stats", "avg", "--fill", "-1")][1:] == ["-1.0", "-1.0"]
+    local = cells(capsys, "KJFK", *RANGE, "--level", "daily", "--tz", "America/New_York", "--fields", "n_sum")
+    assert local[0]["period_start"] == "2026-03-01T00:00:00-05:00"
+
+
+def test_of_a_past_state_it_says_how_much_it_holds_for_sure(world, capsys):
+    start, end = to_micros(START - HOUR), to_micros(START)
+    world.store.catalog.open_window(Window(start, end, "closed", closed_at=end))
+    for arguments, says in (
+        ([], "of writes before 2026-03-01T00:00:00Z all are in the state of then, of later ones some may be"),
+        (["--level", "daily"], "how far the state of then was complete is not known"),
+        (["--every", "1d"], "how far the state of then was complete is not known"),
+    ):
+        code, _, err = ask(capsys, *RANGE, "--as-of", "2026-03-20T12:00:00Z", *arguments)
+        assert (code, err) == (0, says + "\n")
+
+
+def test_several_groups_of_latest_and_no_revisions(world, capsys):
+    assert cli.run(["latest", "w", "KLGA", "KJFK", "-f", "csv"]) == 0
+    assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["KJFK", "KLGA"]
+    assert cli.run(["revisions", "w", "KJFK"]) == 1
+    assert capsys.readouterr().err.startswith("error: dataset w keeps no revisions")
+
+
 def test_what_is_wrong_shows_before_the_first_row(world, capsys, tmp_path):
     path = tmp_path / "rows.csv"
     for arguments, says in (
@@ -119,6 +159,7 @@ def test_what_is_wrong_shows_before_the_first_row(world, capsys, tmp_path):
     [
         (["--fill", "null"], "--fill goes with --every"),
         (["--stats", "avg"], "--stats goes with --every"),
+        (["--every", "1h", "--order", "desc"], "--order does not go with --every"),
         (["--every", "1h", "--level", "daily"], "--level does not go with --every"),
         (["--every", "1h", "--known-at", "now"], "--known-at does not go with --every"),
         (["--every", "1h", "--dry-run"], "--dry-run does not go with --every"),
@@ -203,3 +244,36 @@ def test_what_is_no_plain_file_is_written_itself(world, tmp_path):
         write_batches(table.schema, table.to_batches(), "csv", str(pipe))
         assert reader.communicate()[0] == target.read_text()
     assert pipe.is_fifo()
+
+
+COLUMNS = {
+    "s": st.text(max_size=5),
+    "t": st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31)).map(lambda at: at.replace(tzinfo=UTC)),
+    "f": st.floats(),
+    "i": st.integers(-(2**63), 2**63 - 1),
+    "b": st.booleans(),
+    "d": st.decimals(-(10**20), 10**20, places=2),
+}
+KINDS = dict(
+    zip(COLUMNS, (pa.string(), pa.timestamp("us", "UTC"), pa.float64(), pa.int64(), pa.bool_(), pa.decimal128(38, 2)), strict=True)
+)
+
+
+@given(st.lists(st.fixed_dictionaries({name: st.none() | values for name, values in COLUMNS.items()}), max_size=8))
+def test_columns_at_once_say_what_their_values_say_one_by_one(rows):
+    batch = pa.RecordBatch.from_pylist(rows, pa.schema(KINDS.items()))
+
+    def same(text: str, value: object, of: Callable[[object], str]) -> bool:
+        if isinstance(value, float) and isfinite(value):  # other digits, the same number
+            return float(text) == value and ("." in text or "e" in text)
+        return text == of(value)
+
+    rows = [{name: row[name] for name in COLUMNS} for row in rows]
+    for row, texts in zip(rows, csv_rows(batch), strict=True):
+        assert all(same(text, value, cell) for text, value in zip(texts, row.values(), strict=True)), texts
+    for row, text in zip(rows, json_rows(batch), strict=True):
+        found = json.loads(text, parse_float=str, parse_int=str)
+        wanted = json.loads(next(json_objects(list(row), [list(row.values())])), parse_float=str, parse_int=str)
+        assert found.keys() == wanted.keys()
+        assert float(found.pop("f") or "nan") == float(wanted.pop("f") or "nan") or row["f"] is None or not isfinite(row["f"])
+        assert found == wanted

@@ -643,7 +643,7 @@ def test_a_road_that_ends_says_how_far_it_came(world, ask):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["list", "plnt"], 1, "there is no dataset 'plnt' (known datasets: plant)"),
+        (["list", "plnt"], 1, "there is no dataset 'plnt' (did you mean 'plant'? known datasets: plant)"),
         (["show", "plant", "abc"], 1, "there is no object 'abc' in quarantine (see `tesseract quarantine list plant`)"),
         (["list", "--since", "soon"], 1, "since 'soon' is not a time"),
         (["show", "plant", "--limit", "0"], 2, "--limit"),

@@ -221,7 +221,7 @@ class Wire:
     def __init__(self, *answers):
         self.answers, self.sent = list(answers), 0
 
-    def call(self, operation, payload, until=None):
+    def call(self, operation, payload, until=None, form=None):
         self.sent += 1
         answer = self.answers.pop(0) if self.answers else None
         if isinstance(answer, str):

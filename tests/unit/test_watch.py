@@ -216,7 +216,7 @@ def test_on_a_terminal_the_screen_is_drawn_anew_and_ctrl_c_is_no_error(world, mo
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["weater", "KJFK"], 1, "there is no dataset 'weater' (known datasets: weather)"),
+        (["weater", "KJFK"], 1, "there is no dataset 'weater' (did you mean 'weather'? known datasets: weather)"),
         (["weather", "KJFC"], 1, "dataset weather has no group 'KJFC' (did you mean 'KJFK'?)"),
         (["weather", "KJFK", "--level", "weekly"], 1, "level weekly of dataset weather is merged from finer ones"),
         (["weather", "KJFK", "--fields", "f,ii"], 1, "dataset weather has no field 'ii' (did you mean 'i'?)"),
