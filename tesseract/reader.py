@@ -145,7 +145,8 @@ class Reader:
         """Aggregates of any interval that starts in the range: the group_by fields, `period_start`, `rows`, `<field>_<stat>`.
 
         every     `90s`, `15min`, `6h`, `1d`, `1w` (from Monday), `1mo`, `1y`; counted from 1970, months from the start of the year
-        stats     of count, sum, avg, std, min, max, first, last; without it those of the finest level kept, else all
+        stats     of count, sum, avg, std, min, max, first, last; without it those of the coarsest kept level that is not coarser,
+                  else all
         fill      none: intervals without a record have no row. Else they have one, marked in `filled`: null, previous, linear
                   (between the rows around), or a number. Counts stay 0, and `std` null. Gaps before the first row and after the
                   last one are filled where start and end are given

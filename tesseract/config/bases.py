@@ -6,12 +6,13 @@ kept one serves best.
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from collections.abc import Iterable, Iterator
+
+from msgspec.structs import replace
 
 from tesseract.config.dataset import STATS, Dataset, Level
 from tesseract.config.tiers import LIVE_LEVELS, MERGED_LEVELS, UNITS
+from tesseract.utils.time_utils import EPOCH, MICROSECOND
 
 
 def base_level(dataset: Dataset, level: Level) -> Level | None:
@@ -25,11 +26,23 @@ def named_level(dataset: Dataset, name: str) -> Level | None:
     return dataset.level(name) or (unkept_level(dataset, name) if name in UNITS else None)
 
 
-def unkept_level(dataset: Dataset, name: str, stats: Iterable[str] | None = None) -> Level:
-    """A level that the dataset does not keep: of the statistics `stats`, else of those of the finest level kept, else of all."""
+def unkept_level(dataset: Dataset, name: str, stats: Iterable[str] | None = None, length: int | None = None) -> Level:
+    """A level that the dataset does not keep: of the statistics `stats`, else of those of the coarsest kept level that is not
+    coarser (of the finest one where all are), else of all. `length` (µs, about) is that of its periods, where no unit has its name.
+    """
     if stats is not None:
         return Level(name, {stat: () for stat in STATS if stat in stats})
-    return Level(name, dict(dataset.levels[0].stats) if dataset.levels else dict.fromkeys(STATS, ()))
+    if not dataset.levels:
+        return Level(name, dict.fromkeys(STATS, ()))
+    longest = _length(name) if length is None else length
+    finer = [level for level in dataset.levels if _length(level.name) <= longest]
+    return Level(name, dict((finer[-1] if finer else dataset.levels[0]).stats))
+
+
+def _length(name: str) -> int:
+    """The µs of a unit's periods, about."""
+    period = UNITS[name].period(EPOCH)
+    return (period.end - period.start) // MICROSECOND
 
 
 def bases_of(dataset: Dataset, level: Level) -> Iterator[Level]:

@@ -82,12 +82,6 @@ class Folds(NamedTuple):
     def __len__(self) -> int:
         return len(self.starts)
 
-    def slice(self, first: int, end: int) -> Folds:
-        """The periods from place `first` on, before place `end`."""
-        kept = ((name, field) for name, field in self.fields.items() if field.n[first:end].any())
-        fields = {name: FieldFold(field.scale, *(column[first:end] for column in field[1:])) for name, field in kept}
-        return Folds(self.starts[first:end], self.rows[first:end], fields)
-
     def states(self) -> dict[int, State]:
         """Start → state, as the algebra has it, but that a field's scale may be greater than its values need."""
         found = {}

@@ -22,12 +22,12 @@ class Spec(NamedTuple):
     """What a resampling is to give."""
 
     buckets: Buckets
-    stats: tuple[str, ...] | None  # None: those of the finest level that the dataset keeps, else all
+    stats: tuple[str, ...] | None  # None: those of the coarsest level that the dataset keeps and that is not coarser, else all
     fill: Fill
 
     def level(self, dataset: Dataset) -> Level:
         """The level that its rows are like."""
-        return unkept_level(dataset, self.buckets.name, self.stats)
+        return unkept_level(dataset, self.buckets.name, self.stats, self.buckets.length)
 
 
 def parse(every: str, *, stats: Iterable[str] | None = None, fill: Fill = "none", tz: str | None = None) -> Spec:

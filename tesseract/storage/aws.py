@@ -17,7 +17,8 @@ from tesseract.utils.aws_helpers import bucket_name, client
 def backend(stage: str, bucket: str | None = None) -> Backend:
     """The three tables and the bucket of a stage; `bucket` is found by the caller's account where it is not given.
 
-    Calls AWS only for that name. Raises BackendError where AWS does not say who the caller is.
+    AWS is asked for that when the bucket is first needed, which takes a client of its own and a request: what reads the tables
+    alone, such as `latest`, does without. BackendError is then raised where AWS does not say who the caller is.
     """
     names = keys.tables(stage)
     wire = Wire()
@@ -25,7 +26,7 @@ def backend(stage: str, bucket: str | None = None) -> Backend:
         raw=DynamoTable(wire, names["raw"]),
         live=DynamoTable(wire, names["live"]),
         catalog=DynamoTable(wire, names["catalog"]),
-        objects=S3Objects(_Late("s3"), bucket or bucket_name(stage)),
+        objects=S3Objects(_Late("s3"), bucket or (lambda: bucket_name(stage))),
     )
 
 

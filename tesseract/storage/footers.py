@@ -67,6 +67,15 @@ class Footer:
             return pa.scalar(said.min, kind)
         return pa.scalar(said.min_raw, kind) if pa.types.is_integer(kind) or pa.types.is_timestamp(kind) else None
 
+    def coded(self, groups: Sequence[int], columns: Iterable[str]) -> list[str]:
+        """The columns of text whose values are numbers of a short list in the file: a byte a row or less."""
+        texts = [name for name in columns if pa.types.is_string(self.schema.field(self.places[name]).type)]
+        return [name for name in texts if all(self._is_coded(index, name) for index in groups)]
+
+    def _is_coded(self, index: int, column: str) -> bool:
+        group = self.metadata.row_group(index)
+        return bool(group.column(self.places[column]).total_uncompressed_size <= group.num_rows)
+
     def ranges(self, groups: Iterable[int], columns: Iterable[str]) -> list[tuple[int, int]]:
         """[start, end) of the column chunks of some row groups, in the order of the file."""
         places = [self.places[name] for name in columns]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tesseract.errors import BackendError
 from tesseract.storage.base import ObjectInfo
 from tesseract.storage.dynamodb import translate
+from tesseract.storage.s3_road import Road, road
 
 CHUNK = 1 << 20
 ATTEMPTS = 3  # to read a body to its end: botocore tries a request again, but not what breaks off later
@@ -18,19 +21,35 @@ T = TypeVar("T")
 
 
 class S3Objects:
-    """One bucket. `client` is a boto3 S3 client; it is safe to share between threads."""
+    """One bucket, by its name or what finds it out. `client` is a boto3 S3 client; it is safe to share between threads."""
 
-    def __init__(self, client: Any, bucket: str) -> None:
+    def __init__(self, client: Any, bucket: str | Callable[[], str]) -> None:
         self.client = client
-        self.bucket = bucket
+        self._named = bucket
+
+    @cached_property
+    def bucket(self) -> str:
+        """Its name."""
+        return self._named if isinstance(self._named, str) else self._named()
+
+    @cached_property
+    def _road(self) -> Road | None:
+        return road(self.client, self.bucket)
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         if length == 0:
             return b""
-        arguments: dict[str, Any] = {}
-        if start or length is not None:
-            arguments["Range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
-        return self._whole(key, lambda: cast(bytes, self._call("get_object", key, **arguments)["Body"].read()))
+        span = f"bytes={start}-{'' if length is None else start + length - 1}" if start or length is not None else ""
+        found = self._road.get(key, span) if self._road else None
+        if found is not None:
+            return found
+        arguments = {"Range": span} if span else {}
+        try:
+            return self._whole(key, lambda: cast(bytes, self._call("get_object", key, **arguments)["Body"].read()))
+        except BackendError as error:
+            if isinstance(error.__cause__, ClientError) and error.__cause__.response["Error"].get("Code") == "InvalidRange":
+                return b""  # the object ends before
+            raise
 
     def open(self, key: str) -> BinaryIO:
         return cast(BinaryIO, _Stream(self._call("get_object", key)["Body"], self.uri(key)))

@@ -1,13 +1,13 @@
 """Segments, read by ranges: the footer once, then only the row groups and columns that are asked for.
 
 A small file is fetched whole by one request, without a look at its footer first. Of a large one, the ranges of the column chunks
-that are needed go into memory of the file's length, of which what is not written to is never there: pyarrow reads that as the file.
-A column of which the footer says that all rows have one value is not fetched.
+that are needed are; ranges that lie close together are one request. A column of which the footer says that all rows have one value
+is not fetched.
 """
 
 from __future__ import annotations
 
-import mmap
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import reduce
@@ -26,7 +26,8 @@ from tesseract.storage.parquet_writer import MAGIC
 from tesseract.utils.time_utils import to_micros
 
 SMALL = 256 * 1024  # bytes of a file that is fetched whole: two requests take longer than its transfer
-GAP = 256 * 1024  # bytes between two ranges that are fetched with them: another request takes longer
+# bytes between two ranges that are fetched with them: another request takes longer. At least 8 kB: over so many pyarrow reads, too
+GAP = 256 * 1024
 
 
 class _Rows(NamedTuple):
@@ -71,8 +72,10 @@ def read(
     keys = [*rows.group] if start is None and end is None else [*rows.group, time_column]
     constants = footer.constants(chosen, {*names, *rows.group} - {time_column})
     needed = _read_with(footer, {*names, *keys} - constants.keys())
-    source = pa.BufferReader(_sparse(objects, segment, footer.ranges(chosen, needed)) if body is None else body)
-    table = pq.ParquetFile(source, metadata=footer.metadata).read_row_groups(chosen, columns=needed)
+    ranges = footer.ranges(chosen, needed)
+    source = pa.PythonFile(_Parts(objects, segment, ranges), "r") if body is None else pa.BufferReader(body)
+    coded = footer.coded(chosen, needed)  # texts of the rows that are asked for, not of all that are read with them
+    table = pq.ParquetFile(source, metadata=footer.metadata, read_dictionary=coded).read_row_groups(chosen, columns=needed)
     return _kept(table, footer.rows(chosen), constants, rows, names)
 
 
@@ -123,15 +126,40 @@ def _read_with(footer: Footer, names: Iterable[str]) -> list[str]:
     return [path for path in footer.places if path in asked or path.startswith(heads)]
 
 
-def _sparse(objects: Objects, segment: Segment, ranges: Iterable[tuple[int, int]]) -> pa.Buffer:
-    """The file with nothing but what is needed of it."""
-    memory = mmap.mmap(-1, segment.bytes)
-    for start, end in _joined(ranges, segment.bytes if segment.bytes <= SMALL else GAP):
-        body = objects.get(segment.key, start, end - start)
-        if len(body) != end - start:
-            raise DamagedError(f"the segment ends before its byte {end}, its manifest says {segment.bytes}", key=segment.key)
-        memory[start:end] = body
-    return pa.py_buffer(memory)
+class _Parts:
+    """A file of which only some ranges are there: what pyarrow reads of it must lie within one of them."""
+
+    closed = False
+
+    def __init__(self, objects: Objects, segment: Segment, ranges: Iterable[tuple[int, int]]) -> None:
+        self._segment, self._at = segment, 0
+        self._starts: list[int] = []
+        self._parts: list[pa.Buffer] = []
+        for start, end in _joined(ranges, segment.bytes if segment.bytes <= SMALL else GAP):
+            body = objects.get(segment.key, start, end - start)
+            if len(body) != end - start:
+                said = f"its manifest says {segment.bytes}"
+                raise DamagedError(f"the segment ends before its byte {end}, {said}", key=segment.key)
+            self._starts.append(start)
+            self._parts.append(pa.py_buffer(body))
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        self._at = place + (0, self._at, self._segment.bytes)[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read_buffer(self, count: int) -> pa.Buffer:
+        """The next bytes, without a copy: pyarrow asks for this where it is there."""
+        part = bisect_right(self._starts, self._at) - 1
+        offset = self._at - self._starts[part] if part >= 0 else -1
+        if offset < 0 or offset + count > len(self._parts[part]):
+            raise DamagedError(f"bytes {self._at} to {self._at + count} belong to none of its columns", key=self._segment.key)
+        self._at += count
+        return self._parts[part].slice(offset, count)
+
+    def close(self) -> None: ...
 
 
 def _joined(ranges: Iterable[tuple[int, int]], gap: int) -> list[tuple[int, int]]:
@@ -155,7 +183,11 @@ def _kept(table: pa.Table, count: int, constants: Mapping[str, pa.Scalar], rows:
     if masks:
         table = _filtered(table, reduce(pc.and_, masks))
         count = len(table)
-    return pa.table({name: pa.repeat(constants[name], count) if name in constants else table[name] for name in names})
+    return pa.table({name: pa.repeat(constants[name], count) if name in constants else _plain(table[name]) for name in names})
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def _filtered(table: pa.Table, mask: pa.ChunkedArray) -> pa.Table:

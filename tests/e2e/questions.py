@@ -16,7 +16,8 @@ from tests.support.laptop import ROOT, Demo
 
 WEATHER = ROOT / "examples" / "data" / "nyc_weather_2013.csv.gz"
 YEAR = ("--start", "2013-01-01", "--end", "2014-01-01")
-FILE = f"""(select origin, time_hour::timestamptz as moment, try_cast(temp as double) as temp, try_cast(wind_speed as double) as wind
+FILE = f"""(select origin, time_hour::timestamptz as moment,
+    try_cast(temp as double) as temp, try_cast(wind_speed as double) as wind
     from read_csv('{WEATHER}', all_varchar = true) where origin = 'JFK' and time_hour >= '2013' and time_hour < '2014')"""
 
 
@@ -86,8 +87,8 @@ def sql_reads_what_it_needs(demo: Demo, folder: Path) -> None:
         where origin = 'JFK' and valid_time >= '2013-03-01' and valid_time < '2013-06-01' group by 1 order by 1"""
     found = json.loads(demo.done("sql", text, "--format", "json"))
     expected = from_file(
-        "select count(*), avg(temp) from {file} where moment >= '2013-03-01' and moment < '2013-06-01' group by date_trunc('month', moment) "
-        "order by date_trunc('month', moment)"
+        "select count(*), avg(temp) from {file} where moment >= '2013-03-01' and moment < '2013-06-01' "
+        "group by date_trunc('month', moment) order by date_trunc('month', moment)"
     )
     close([(row["n"], row["temp"]) for row in found], expected)
 

@@ -77,7 +77,7 @@ def compare(found: list[dict], wanted: list[dict]) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_seeded_life_gives_what_recomputation_gives(seed, monkeypatch):
-    monkeypatch.setattr(raw_folds, "CELLS", 200)  # many portions
+    monkeypatch.setattr(raw_folds, "CELLS", 500_000)  # several portions a day of the buffer
     monkeypatch.setattr(raw_folds, "FEW", 0)
     chance = random.Random(seed)
     names = [("hourly", "daily"), ("15min", "monthly"), ("daily", "weekly", "monthly"), ("1min",)][seed]
@@ -106,10 +106,11 @@ def test_days_across_a_change_of_the_clock_come_from_hourly_states():
         world.put("A", datetime(2024, 3, 29, tzinfo=UTC) + hour * HOUR, {"i": hour})
     world.drain()
     world.settle()
-    result = world.store.read("weather", "A", level="daily", tz="Europe/Berlin", fields=["i"])
+    span = (None, datetime(2024, 4, 4, tzinfo=UTC))
+    result = world.store.read("weather", "A", *span, level="daily", tz="Europe/Berlin", fields=["i"])
     assert result.table["rows"].to_pylist() == [23, 24, 23, 24, 24, 2]  # the 31st has 23 hours, the first day begins at 1:00
     assert (result.stats.recomputed, result.stats.snapshot_rows, result.stats.buffer_queries) == (0, 120, 0)
-    other = world.store.read("weather", "A", level="daily", tz="Asia/Kolkata", fields=["i"])
+    other = world.store.read("weather", "A", *span, level="daily", tz="Asia/Kolkata", fields=["i"])
     assert other.table["rows"].to_pylist() == [19, 24, 24, 24, 24, 5]
     assert (other.stats.recomputed, other.stats.snapshot_rows) == (6, 0)
 
@@ -128,9 +129,9 @@ def test_a_zone_whose_offset_was_another_once_has_its_rows_read_there():
     assert stats.snapshot_rows > 0
 
 
-def test_a_level_that_is_not_kept_shows_what_the_finest_one_keeps():
-    some = Level("hourly", {"avg": ("f",), "max": ("f", "i")})
-    world = World(replace(plant(), levels=(some, Level("daily", {"min": ("d",)}))))
+def test_a_level_that_is_not_kept_shows_what_the_coarsest_finer_one_keeps():
+    some = Level("daily", {"avg": ("f",), "max": ("f", "i")})
+    world = World(replace(plant(), levels=(Level("hourly", {"min": ("d",)}), some)))
     world.put("A", world.now - 40 * DAY, {"f": Decimal("1.5"), "i": 3, "d": Decimal(2)})
     world.put("A", world.now, {"f": Decimal("2.5"), "i": 7, "d": Decimal(2)})
     world.drain()
@@ -145,11 +146,14 @@ def test_a_level_that_is_not_kept_shows_what_the_finest_one_keeps():
 
 
 def test_the_coarsest_kept_level_that_fits_is_the_base():
-    facts = Facts(0, {}, horizon=to_micros(datetime(2025, 1, 1, tzinfo=UTC)))
+    now = to_micros(datetime(2025, 1, 1, tzinfo=UTC))
+    facts = Facts(0, {}, horizon=now, settled=now)
 
     def base(every: str, zone: str = "", *levels: str, **changes: object) -> str | None:
         dataset = plant(*levels, **changes)
-        found = base_of(dataset, unkept_level(dataset, every), parse(every, zone), EVERYTHING, facts)
+        found = base_of(
+            dataset, unkept_level(dataset, every, length=parse(every, zone).length), parse(every, zone), EVERYTHING, facts
+        )
         return found and found.name
 
     assert base("1y", "", "hourly", "daily", "weekly", "monthly") == "monthly"
@@ -189,7 +193,9 @@ def test_retention_of_the_base_leaves_out_periods_that_lack_some_of_its_rows():
     dataset = plant("daily", retention={"daily": {"*": "P90D"}, "raw": {"*": "P90D"}})
     wanted = Range(to_micros(datetime(2023, 1, 1, tzinfo=UTC)), to_micros(datetime(2024, 1, 1, tzinfo=UTC)))
     settled = to_micros(datetime(2024, 1, 1, tzinfo=UTC))
-    found = base_of(dataset, unkept_level(dataset, "1mo"), parse("1mo"), wanted, Facts(0, {}, settled=settled))
+    found = base_of(
+        dataset, unkept_level(dataset, "1mo", length=parse("1mo").length), parse("1mo"), wanted, Facts(0, {}, settled=settled)
+    )
     assert found is not None
     assert found.name == "daily"
 
@@ -261,3 +267,38 @@ def test_a_range_begins_with_the_first_start_in_it():
     assert table["i_first"].to_pylist() == [12, 24]
     assert from_micros(to_micros(starts[0])) == starts[0]
     assert timedelta(hours=12) == 12 * HOUR
+
+
+def test_what_a_level_costs_grows_with_the_groups_alone():
+    world = World(plant("hourly", ladder=("yearly",)))
+    groups = [f"G{place}" for place in range(8)]
+    for group in groups:
+        for hour in range(30):
+            world.put(group, world.now - 40 * DAY - hour * HOUR, {"i": hour})
+    world.drain()
+    world.settle()
+    start, end = world.now - 60 * DAY, world.now - 30 * DAY
+    for question in ({"level": "hourly"}, {"level": "daily"}, {"level": "daily", "tz": BERLIN}):
+        world.store.read("weather", groups, start, end, **question)  # what a process learns once: the dataset's life
+        one = world.store.read("weather", groups[0], start, end, **question).stats
+        all_ = world.store.read("weather", groups, start, end, **question).stats
+        assert (one.s3_requests, one.recomputed, one.buffer_queries, one.live_items) == (1, 0, 0, 0)
+        assert all_.s3_requests == len(groups)
+        per_group = one.dynamodb_requests - 2  # the watermark, and whether there is an outage
+        assert all_.dynamodb_requests - 2 == per_group * len(groups) == 2 * len(groups)  # manifest and marks
+
+
+def test_a_level_that_is_not_kept_shows_what_the_level_it_is_made_of_shows():
+    """A month of a dataset whose days have more statistics than its hours has those of days; half an hour has those of hours."""
+    dataset = plant("hourly", "daily")
+    hourly, daily = Level("hourly", {"avg": ("f",)}), Level("daily", {"sum": ("f", "i")})
+    dataset = replace(dataset, levels=(hourly, daily))
+    for name, length, kept in (
+        ("monthly", None, daily),
+        ("weekly", None, daily),
+        ("6h", 6 * 3600 * 10**6, hourly),
+        ("15min", None, hourly),
+        ("1mo", 30 * 86400 * 10**6, daily),
+    ):
+        assert unkept_level(dataset, name, length=length).stats == kept.stats
+    assert unkept_level(replace(dataset, levels=()), "1mo").stats.keys() == set(STATS)
