@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tesseract.query.estimates import Plan
     from tesseract.query.latest import Latest
     from tesseract.query.question import Question
-    from tesseract.query.resample import Fill
+    from tesseract.query.resample import Fill, Spec
     from tesseract.query.results import Result
     from tesseract.storage.base import Backend
     from tesseract.storage.catalog import Catalog
@@ -107,9 +107,22 @@ class Reader:
         question = self._question(dataset, group, start, end, options)
         return self._engine.scan(question, self._clock())
 
-    def plan(self, dataset: str, group: Groups = None, start: Time = None, end: Time = None, **options: Unpack[Options]) -> Plan:
-        """What `query` would read, and how many requests and bytes that is, about: `.slices`, `.requests`, `.bytes`."""
-        question = self._question(dataset, group, start, end, options)
+    def plan(
+        self,
+        dataset: str,
+        group: Groups = None,
+        start: Time = None,
+        end: Time = None,
+        *,
+        every: str | None = None,
+        stats: Iterable[str] | None = None,
+        **options: Unpack[Options],
+    ) -> Plan:
+        """What `query`, or with `every` `resample`, would read, and how much that is, about: `.slices`, `.requests`, `.bytes`."""
+        from tesseract.query.resample import parse
+
+        spec = None if every is None else parse(every, stats=stats, tz=options.get("tz"))
+        question = self._question(dataset, group, start, end, options, spec)
         return self._engine.plan(question, self._clock())
 
     def revisions(
@@ -155,20 +168,22 @@ class Reader:
 
         They are merged from exact states of the coarsest level that is kept and that they are made of, else from raw rows.
         """
-        from tesseract.query import asking
+        from tesseract.query.asking import range_of
         from tesseract.query.fill import filled
         from tesseract.query.resample import parse
 
-        spec, config = parse(every, stats=stats, fill=fill, tz=options.get("tz")), self.dataset(dataset)
-        span = self.span(start, end)
-        question = asking.question(config, self._group_keys(config, group), span, options, self._clock(), spec)
-        return filled(self._engine.read(question, self._clock()).table, config.group_by, spec.buckets, asking.range_of(span), fill)
+        spec = parse(every, stats=stats, fill=fill, tz=options.get("tz"))
+        question = self._question(dataset, group, start, end, options, spec)
+        table, wanted = self._engine.read(question, self._clock()).table, range_of((question.start, question.end))
+        return filled(table, question.dataset.group_by, spec.buckets, wanted, fill)
 
-    def _question(self, dataset: str, group: Groups, start: Time, end: Time, options: Options) -> Question:
+    def _question(
+        self, dataset: str, group: Groups, start: Time, end: Time, options: Options, spec: Spec | None = None
+    ) -> Question:
         from tesseract.query.asking import question
 
         config = self.dataset(dataset)
-        return question(config, self._group_keys(config, group), self.span(start, end), options, self._clock())
+        return question(config, self._group_keys(config, group), self.span(start, end), options, self._clock(), spec)
 
     def latest(self, dataset: str, group: Groups = None) -> list[dict[str, Any]]:
         """The newest reading of a group, of several, or of every group: group_by fields, `valid_time`, `ref_time`, the fields.

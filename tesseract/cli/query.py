@@ -107,6 +107,7 @@ def query(
     if dry_run:
         from tesseract.cli.explain import show
 
+        options.pop("fill", None)  # reads nothing
         show(store.plan(*place, **options), wanted or "table", output)
         return
     if as_of:
@@ -143,7 +144,7 @@ def _check(given: dict[str, Any]) -> None:
     for name in ("stats", "fill"):
         if given[name] and not given["every"]:
             raise typer.BadParameter(f"--{name} goes with --every")
-    for name in ("level", "known_at", "limit", "order", "dry_run", "explain"):
+    for name in ("level", "known_at", "limit", "order", "explain"):
         if given["every"] and given[name]:
             raise typer.BadParameter(f"--{name.replace('_', '-')} does not go with --every")
     if given["dry_run"] and (given["explain"] or given["plot"]):

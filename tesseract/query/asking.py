@@ -50,6 +50,9 @@ def question(
     for name in options:
         if name not in Options.__annotations__:
             raise InputError(f"a query has no option {name!r}", hint=nearest(name, list(Options.__annotations__)))
+    for name in ("level", "known_at", "limit", "order"):
+        if spec is not None and options.get(name) is not None:
+            raise InputError(f"{name} does not go with intervals", hint="it is for raw rows and levels: `query`")
     fields = options.get("fields")
     past = moment(options.get("as_of"), now, "as_of")
     if past is not None and past > now:

@@ -162,7 +162,6 @@ def test_what_is_wrong_shows_before_the_first_row(world, capsys, tmp_path):
         (["--every", "1h", "--order", "desc"], "--order does not go with --every"),
         (["--every", "1h", "--level", "daily"], "--level does not go with --every"),
         (["--every", "1h", "--known-at", "now"], "--known-at does not go with --every"),
-        (["--every", "1h", "--dry-run"], "--dry-run does not go with --every"),
         (["--dry-run", "--plot", "a.png"], "--plot does not go with --dry-run"),
         (["--dry-run", "--explain"], "--explain does not go with --dry-run"),
         (["--limit", "0"], "Invalid value for '--limit'"),

@@ -236,3 +236,12 @@ def test_few_rows_are_a_part(world):
     assert FEWEST >= 1000
     stats = world.store.read("w", limit=5).stats
     assert stats.dynamodb_requests < 40
+
+
+def test_intervals_have_a_plan_and_no_options_of_rows(world):
+    plan = world.store.plan("w", "A", START, NOW, every="2h", stats=["avg"])
+    assert {part.what for part in plan.slices} == {"hourly items"}
+    assert {part.source for part in world.store.plan("w", "A", START, NOW, every="90s").slices} == {"archive", "buffer"}
+    for option in ({"limit": 3}, {"order": "desc"}, {"level": "hourly"}, {"known_at": NOW}):
+        with pytest.raises(InputError, match="does not go with intervals"):
+            world.store.resample("w", "A", every="2h", **option)
