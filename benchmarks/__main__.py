@@ -23,6 +23,9 @@ from benchmarks import (
     ingest_items,
     ingest_memory,
     ingest_sustained,
+    query_archive,
+    query_levels,
+    query_recent,
     stream_fold,
     stream_freshness,
     stream_handler,
@@ -42,12 +45,14 @@ ARCHIVE = (
     archive_commits.run,
 )
 STREAM = (stream_fold.run, stream_handler.run, stream_units.run, stream_memory.run, imports.run, stream_freshness.run)
+QUERY = (query_recent.run, query_archive.run, query_levels.run)
 PARTS: dict[str, tuple[Callable[[], Iterator[Figure]], ...]] = {
     "imports": (imports.run,),
     "memory": (ingest_memory.run,),
     "ingest": INGEST,
     "stream": STREAM,
     "archive": ARCHIVE,
+    "query": QUERY,
 }
 
 

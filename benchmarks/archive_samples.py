@@ -47,10 +47,10 @@ def day(sensor: int, number: int) -> pa.Table:
     return rows(sensor, seconds, seconds + dice.integers(50_000, 400_000, DAY), dice)
 
 
-def rows(sensor: int, times: np.ndarray, written: np.ndarray, dice: np.random.Generator) -> pa.Table:
-    """Readings at `times` (µs), written at `written`, in the columns of a raw segment."""
+def rows(sensor: int, times: np.ndarray, written: np.ndarray, dice: np.random.Generator, every: int = 1) -> pa.Table:
+    """Readings at `times` (µs), one in `every` seconds, written at `written`, in the columns of a raw segment."""
     count = len(times)
-    temp, hum, pressure = (_walk(dice, count, start) for start in (1500, 5500, 101_300))
+    temp, hum, pressure = (_walk(dice, count, start, every) for start in (1500, 5500, 101_300))
     pairs = np.stack([hum, hum >> 63], axis=1).astype("<i8")  # 128 bits
     columns = {
         "sensorId": pa.repeat(pa.scalar(f"s-{sensor:04}"), count),
@@ -58,9 +58,9 @@ def rows(sensor: int, times: np.ndarray, written: np.ndarray, dice: np.random.Ge
         "ref_time": pa.nulls(count, TIMESTAMP),
         "temp": pa.array(temp / 100),
         "hum": pa.Array.from_buffers(pa.decimal128(38, 2), count, [None, pa.py_buffer(pairs.tobytes())]),
-        "wind": pa.array(np.abs(_walk(dice, count, 0)) % 40),
+        "wind": pa.array(np.abs(_walk(dice, count, 0, every)) % 40),
         "pressure": pa.array(pressure / 100),
-        "state": pa.array(np.array(["off", "on"])[_walk(dice, count, 0) // 64 % 2].tolist()),
+        "state": pa.array(np.array(["off", "on"])[_walk(dice, count, 0, every) // 64 % 2].tolist()),
         WRITE_TIME: pa.array(written).cast(TIMESTAMP),
         DELETED: pa.repeat(pa.scalar(False), count),
         CONFIG_VERSION: pa.repeat(pa.scalar(1, pa.int32()), count),
@@ -68,9 +68,12 @@ def rows(sensor: int, times: np.ndarray, written: np.ndarray, dice: np.random.Ge
     return pa.table(columns)
 
 
-def _walk(dice: np.random.Generator, count: int, start: int) -> np.ndarray:
-    """Whole numbers that mostly stay, and else go up or down by one."""
-    steps: np.ndarray = dice.choice(np.array([-1, 0, 0, 0, 1]), count)
+def _walk(dice: np.random.Generator, count: int, start: int, every: int) -> np.ndarray:
+    """Whole numbers that mostly stay within a second, and else go up or down by one: as they are after `every` seconds each."""
+    if every == 1:
+        steps: np.ndarray = dice.choice(np.array([-1, 0, 0, 0, 1]), count)
+    else:
+        steps = dice.normal(0, (0.4 * every) ** 0.5, count).round().astype(int)
     return start + steps.cumsum()
 
 
