@@ -55,7 +55,7 @@ class Reader:
     def _engine(self) -> Engine:
         from tesseract.query.engine import Engine
 
-        return Engine(self.backend)
+        return Engine(self.backend, self._clock)
 
     @cached_property
     def _latest(self) -> Latest:
@@ -220,6 +220,8 @@ class Reader:
 
     def dataset(self, name: str, version: int | None = None) -> Dataset:
         """A dataset's configuration, the newest version by default. Raises NotFoundError with the datasets that there are."""
+        if not isinstance(name, str):
+            raise InputError(f"a dataset goes by its name, not {name!r}")
         newest = self._ask(lambda: self._configs.get(name))
         if version is None or version == newest.version:
             return newest

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime, timedelta
+from typing import cast
 
 import pyarrow as pa
 
@@ -37,12 +38,13 @@ STEPS = (timedelta(days=2), timedelta(days=60))
 class Engine:
     """Reads of one stage. Safe to share between threads. Errors are those of storage, and of a question that cannot be answered."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, clock: Callable[[], datetime]) -> None:
         backend = counting(backend)
         self._catalog = Catalog(backend.catalog, backend.objects)
         self._lookup = Lookup(backend, self._catalog)
         self._source = Source(backend, self._catalog, self._lookup)
         self._watermark = Watermark(self._catalog)
+        self._clock = clock  # for how long a scan takes; what a question means goes by the moment it was asked
 
     def read(self, question: Question, now: datetime) -> Result:
         """The rows asked for, sorted by group, then time.
@@ -76,7 +78,7 @@ class Engine:
         known.require(self._catalog.versions(question.dataset.name), None)
         source = self._source.within(question.timeout)
         try:
-            reading = self._reading(source, question, self._watermark.ask(), now)
+            reading = self._reading(source, question, self._watermark.ask(now), now)
             rows = known.read_revisions(reading, fields, question.known_at)
             self._check_groups(question, [group for group in reading.groups if not len(rows[group].table)], now)
             return known.shaped(question.dataset, [rows[group].table for group in reading.groups], fields)
@@ -100,7 +102,7 @@ class Engine:
         self._checked(question)
         source = self._source.within(question.timeout)
         try:
-            return planned(self._reading(source, question, self._watermark.ask(), now), question)
+            return planned(self._reading(source, question, self._watermark.ask(now), now), question)
         finally:
             source.cancel()
 
@@ -120,11 +122,11 @@ class Engine:
         source = self._source.within(None)
         left = question.limit
         try:
-            reading = source.counted(self._reading, source, question, self._watermark.ask(), now)
+            reading = source.counted(self._reading, source, question, self._watermark.ask(now), now)
             rows = 0 if columns and left is None else max(min(left or 0, CELLS // (columns or 8)), FEWEST)
             empty = set(reading.groups)
             for part in parts(reading, question.level, columns or 8, question.newest_first, rows):
-                answer = self._again(self._source.within(question.timeout), part.question(question), fields, now)
+                answer = self._again(self._source.within(question.timeout), part.question(question), fields, self._clock())
                 empty -= {group for group, table in zip(part.groups, answer.tables, strict=True) if len(table)}
                 yield answer
                 left = None if left is None else left - sum(map(len, answer.tables))
@@ -156,10 +158,12 @@ class Engine:
 
     def _confirmed(self, source: Source, question: Question, fields: list[str] | None, now: datetime) -> Answer:
         before = source.reads
-        seen = self._watermark.known() if question.level is None and question.as_of is None else None
-        asked = source.submit(self._watermark.ask)
-        answer = self._answer(source, question, seen or source.result(asked), fields, now)
-        if seen is not None and not confirms(source.result(asked), seen):
+        raw = question.level is None and question.as_of is None
+        recent, seen = (self._watermark.recent(now), self._watermark.known(now)) if raw else (None, None)
+        asked = None if recent else source.submit(self._watermark.ask, now)
+        progress = seen or source.result(cast("Future[Progress]", asked))
+        answer = self._answer(source, question, progress, fields, now)
+        if asked is not None and not confirms(source.result(asked), progress):
             answer = self._answer(source, question, source.result(asked), fields, now)
         answer.stats.count(before, source.reads)
         return answer

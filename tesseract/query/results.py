@@ -24,7 +24,7 @@ from tesseract.query.plan import Range
 from tesseract.storage.arrow_types import TIMESTAMP
 from tesseract.storage.columns import DELETED, WRITE_TIME, unify
 from tesseract.storage.conform import conform, declared_kinds
-from tesseract.storage.declared import declared_schema
+from tesseract.storage.declared import no_rows
 from tesseract.storage.metered import Reads
 from tesseract.storage.newest import Order, newest
 from tesseract.utils.time_utils import from_micros
@@ -95,7 +95,7 @@ def merge_raw(
 
     With `deleted`, tombstones too.
     """
-    merged, below = newest([*archive, buffer], order)
+    merged, below = newest([part for part in (*archive, buffer) if len(part)] or [buffer], order)
     from_buffer = pc.is_null(merged[WRITE_TIME])
     keep = within(merged["valid_time"], ranges)
     keep = keep if deleted else pc.and_(pc.invert(merged[DELETED]), keep)
@@ -133,7 +133,7 @@ def all_declared(dataset: Dataset, level: Level | None, fields: Sequence[str] | 
 
 def empty(dataset: Dataset, level: Level | None) -> pa.Table:
     """A table without rows, with the declared columns."""
-    return declared_schema(dataset, level).empty_table()
+    return no_rows(dataset, level)
 
 
 def shape(dataset: Dataset, level: Level | None, tables: Sequence[pa.Table], wanted: Sequence[str] | None) -> pa.Table:
@@ -216,11 +216,17 @@ def _selected(dataset: Dataset, level: Level | None, wanted: Sequence[str], valu
     for name in wanted:
         own = [] if level is None else [f"{name}_{stat}" for stat in level.wanted(name)]
         found = [column for column in own if column in values]
-        if name in values or not own:
+        if name in values or not own or (not found and _is_statistic(level, name)):
             found = [name]
         chosen += found or own
     fixed = {*dataset.group_by, "valid_time", "ref_time"} if level is None else {*dataset.group_by, "period_start", "rows"}
     return [name for name in dict.fromkeys(chosen) if name not in fixed]
+
+
+def _is_statistic(level: Level | None, name: str) -> bool:
+    """Whether a name that no column has is that of a statistic of a learned field rather than of a field."""
+    field, _, stat = name.rpartition("_")
+    return level is not None and bool(field) and stat in level.wanted(field)
 
 
 def _stat_order(column: str) -> tuple[str, int]:

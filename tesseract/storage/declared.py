@@ -11,28 +11,33 @@ from tesseract.config.dataset import Dataset, Level
 from tesseract.storage.columns import level_table, raw_table
 from tesseract.storage.conform import Kinds, declared_kinds
 
-KEPT = 256  # schemas
+KEPT = 256  # tables without rows
 
 # by identity: a configuration is not hashable, and is the same object for as long as a process goes by it
-_schemas: OrderedDict[tuple[int, int], tuple[Dataset, Level | None, pa.Schema]] = OrderedDict()
+_tables: OrderedDict[tuple[int, int], tuple[Dataset, Level | None, pa.Table]] = OrderedDict()
 _lock = Lock()
 
 
-def declared_schema(dataset: Dataset, level: Level | None = None) -> pa.Schema:
-    """The schema of raw rows, or of a level's, that hold declared fields alone; system columns at its end."""
+def no_rows(dataset: Dataset, level: Level | None = None) -> pa.Table:
+    """A table without rows, as raw rows or a level's with declared fields alone give it; system columns at its end."""
     key = (id(dataset), id(level))
     with _lock:
-        held = _schemas.get(key)
+        held = _tables.get(key)
         if held is not None:
-            _schemas.move_to_end(key)
+            _tables.move_to_end(key)
             return held[2]
     group = "/".join("" for _ in dataset.group_by)
     table = raw_table(dataset, group, []) if level is None else level_table(dataset, level, group, [])
     with _lock:
-        _schemas[key] = dataset, level, table.schema
-        while len(_schemas) > KEPT:
-            _schemas.popitem(last=False)
-    return table.schema
+        _tables[key] = dataset, level, table
+        while len(_tables) > KEPT:
+            _tables.popitem(last=False)
+    return table
+
+
+def declared_schema(dataset: Dataset, level: Level | None = None) -> pa.Schema:
+    """The schema of `no_rows`."""
+    return no_rows(dataset, level).schema
 
 
 def raw_kinds(dataset: Dataset) -> Kinds:

@@ -50,7 +50,8 @@ def values(number: int) -> dict:
 class World:
     def __init__(self, dataset: Dataset = DATASET, now: datetime = NOW) -> None:
         self.backend = memory_backend()
-        self.store = Store(self.backend, "test", lambda: now)
+        self.now = now
+        self.store = Store(self.backend, "test", lambda: self.now)
         self.dataset = dataset
         self.store.catalog.put_dataset(dataset, START - timedelta(days=5))
         self.made = 0
