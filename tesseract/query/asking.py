@@ -63,12 +63,12 @@ def question(
     condition = options.get("where")
     where = None if condition is None else parse(condition).key_form(dataset, level)
     limit, order, timeout = options.get("limit"), options.get("order", "asc"), options.get("timeout")
-    if limit is not None and limit < 1:
-        raise InputError(f"limit {limit} is no number of rows", hint="1 or more")
+    if limit is not None and not (isinstance(limit, int) and limit >= 1):
+        raise InputError(f"limit {limit!r} is no number of rows", hint="1 or more")
     if order not in ("asc", "desc"):
         raise InputError(f"order {order!r} is none", hint="asc or desc")
-    if timeout is not None and timeout <= 0:
-        raise InputError(f"timeout {timeout:g} is no time", hint="seconds, more than 0")
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+        raise InputError(f"timeout {timeout!r} is no time", hint="seconds, more than 0")
     if level is not None and options.get("known_at") is not None:
         raise InputError(f"known_at is for raw rows, not for level {level.name}", hint="aggregates are of the newest revisions")
     return Question(
@@ -76,7 +76,7 @@ def question(
         groups,
         *span,
         level=level,
-        fields=None if fields is None else [fields] if isinstance(fields, str) else list(fields),
+        fields=_names(fields),
         as_of=past,
         known_at=moment(options.get("known_at"), now, "known_at"),
         where=where,
@@ -86,6 +86,18 @@ def question(
         buckets=buckets,
         zone=zone,
     )
+
+
+def _names(fields: Iterable[str] | None) -> list[str] | None:
+    if fields is None or isinstance(fields, str):
+        return None if fields is None else [fields]
+    if not isinstance(fields, Iterable):
+        raise InputError(f"fields {fields!r} are no names", hint="a list of them")
+    names = list(fields)
+    for name in names:
+        if not isinstance(name, str):
+            raise InputError(f"{name!r} is no name of a field", hint="names are text")
+    return names
 
 
 def range_of(span: tuple[datetime | None, datetime | None]) -> Range:
@@ -106,8 +118,17 @@ def level_of(dataset: Dataset, name: str) -> Level | None:
 
 def moment(value: Time, now: datetime, what: str) -> datetime | None:
     """A time as a user gives it. Raises InputError where it is none."""
-    if value is None or isinstance(value, datetime):
-        if value is not None and value.tzinfo is None:
-            raise InputError(f"{what} {value.isoformat()} has no time zone", hint="give it tzinfo=datetime.UTC")
-        return None if value is None else value.astimezone(UTC)
-    return parse_time(value, now, what)
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return parse_time(value, now, what)
+    if not isinstance(value, datetime):
+        raise InputError(
+            f"{what} {value!r} is not a time", hint="an aware datetime, or text: 2013-07-01T12:00:00Z, 2013-07-01, -3h"
+        )
+    if value.tzinfo is None:
+        raise InputError(f"{what} {value.isoformat()} has no time zone", hint="give it tzinfo=datetime.UTC")
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise InputError(f"{what} {value.isoformat()} lies beyond the years 1 to 9999") from error

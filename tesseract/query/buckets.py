@@ -29,6 +29,7 @@ SECOND = 1_000_000
 MONDAY = -3 * DAY
 _LENGTHS = {"s": SECOND, "min": 60 * SECOND, "h": 3600 * SECOND, "d": DAY, "w": 7 * DAY}
 _MONTHS = {"mo": 1, "y": 12}
+_MOST_MONTHS = 12 * 10_000  # all years that there are
 _STEP = re.compile(r"(\d+)\s*([a-z]+)")
 _HINT = "write 90s, 15min, 6h, 1d, 1w, 1mo or 1y"
 _NAMED = {
@@ -232,12 +233,12 @@ def calendar(unit: str, zone: str = "") -> Buckets:
 
 def parse(text: str, zone: str = "") -> Buckets:
     """The intervals that a person names: `90s`, `15min`, `6h`, `1d`, `1w`, `1mo`, `1y`. Raises InputError where it is none."""
-    match = _STEP.fullmatch(text.strip())
+    match = _STEP.fullmatch(text.strip()) if isinstance(text, str) else None
     unit = match[2] if match else ""
     if match is None or unit not in {*_LENGTHS, *_MONTHS}:
         raise InputError(f"every {text!r} is no interval", hint=_HINT)
     count = int(match[1])
-    if not 1 <= count <= 10_000_000:
+    if not 1 <= count <= 10_000_000 or count * _MONTHS.get(unit, 0) > _MOST_MONTHS:
         raise InputError(f"every {text!r} is no interval that there is", hint=_HINT)
     zone = checked(zone)
     if unit in _MONTHS:
@@ -254,6 +255,8 @@ def checked(zone: str) -> str:
         return ""
     try:
         ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise InputError(f"there is no time zone {zone!r}", hint=nearest(zone, sorted(available_timezones()))) from error
+    except (ZoneInfoNotFoundError, ValueError, OSError, TypeError) as error:
+        hint = nearest(zone, sorted(available_timezones()))
+        hint = hint if hint.startswith("did") else "write a name such as Europe/Zurich"  # hundreds are known
+        raise InputError(f"there is no time zone {zone!r}", hint=hint) from error
     return zone

@@ -35,12 +35,12 @@ def group_key(dataset: Dataset, group: Group) -> str:
     if isinstance(group, str):
         parts: list[str | int] = [group] if wanted == 1 else list(group.split("/"))
     else:
-        parts = [group] if isinstance(group, int) else list(group)
-    if len(parts) != wanted or not all(str(part) for part in parts):
+        parts = [group] if isinstance(group, int) else list(group) if isinstance(group, list | tuple) else []
+    if len(parts) != wanted or not all(isinstance(part, str | int) and str(part) for part in parts):
         form = "/".join(name.upper() for name in dataset.group_by)
-        shown = group if isinstance(group, str | int) else "/".join(map(str, group))
+        shown = "/".join(map(str, group)) if isinstance(group, list | tuple) else str(group) if isinstance(group, int) else group
         raise InputError(
-            f"a group of dataset {dataset.name} has {wanted} part{'s' if wanted > 1 else ''}, {form}; {str(shown)!r} is not one"
+            f"a group of dataset {dataset.name} has {wanted} part{'s' if wanted > 1 else ''}, {form}; {shown!r} is not one"
         )
     return join_group(str(part) for part in parts)
 
@@ -57,7 +57,7 @@ def group_order(group: str) -> tuple[str, ...]:
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """A hint for a name that is not known."""
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    close = get_close_matches(str(name), known, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
     return f"known: {', '.join(known[:10])}{' …' if len(known) > 10 else ''}" if known else "none is known yet"

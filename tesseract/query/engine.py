@@ -118,15 +118,20 @@ class Engine:
             pa.default_memory_pool().release_unused()  # else it keeps what threads have freed, several times what is in use
 
     def _parts(self, question: Question, fields: list[str] | None, columns: int, now: datetime) -> Iterator[Answer]:
-        """The answer part by part, until there are as many rows as asked for. `columns` 0: in small parts."""
-        source = self._source.within(None)
+        """The answer part by part, until there are as many rows as asked for. `columns` 0: in small parts, and the time that the
+        question may take is for all of them."""
+        source = self._source.within(None if columns else question.timeout)
         left = question.limit
         try:
             reading = source.counted(self._reading, source, question, self._watermark.ask(now), now)
             rows = 0 if columns and left is None else max(min(left or 0, CELLS // (columns or 8)), FEWEST)
             empty = set(reading.groups)
             for part in parts(reading, question.level, columns or 8, question.newest_first, rows):
-                answer = self._again(self._source.within(question.timeout), part.question(question), fields, self._clock())
+                own = self._source.within(question.timeout) if columns else source
+                try:
+                    answer = self._again(own, part.question(question), fields, self._clock())
+                finally:
+                    own.cancel()
                 empty -= {group for group, table in zip(part.groups, answer.tables, strict=True) if len(table)}
                 yield answer
                 left = None if left is None else left - sum(map(len, answer.tables))

@@ -14,14 +14,13 @@ import pyarrow as pa
 from tesseract.config.dataset import Dataset, Field, Level
 from tesseract.processing.aggregator import finish
 from tesseract.processing.field_state import FieldState
-from tesseract.query.fold_columns import FieldFold, Folds
-from tesseract.query.integers import MAX_PLACES, Ints, narrowed
+from tesseract.query.fold_states import FieldFold, Folds
+from tesseract.query.integers import EXACT, MAX_PLACES, Ints, narrowed
 from tesseract.storage.arrow_types import TIMESTAMP, column, stat_type
 from tesseract.storage.codec import LARGEST, SMALLEST
 from tesseract.storage.columns import level_stats
 from tesseract.storage.keys import split_group
 
-EXACT = 2**53  # integers up to here are doubles
 _SPLIT = 2.0**27 + 1
 _HALF = 2**61
 _FEW_DIGITS = 280  # of numbers that leave a double room for the sums of their products
@@ -61,6 +60,8 @@ def _digits(field: FieldFold) -> int:
 
 def _one_by_one(declared: Field | None, field: FieldFold, stats: Sequence[str]) -> dict[str, pa.Array]:
     """Of a field that nobody declared the columns have the type that their values need."""
+    if "std" not in stats:  # then the squares may not be there, and `finish` looks at them all the same
+        field = field._replace(squares=field.total.astype(object) ** 2)
     states = (field.state(place, 0) if n else FieldState() for place, n in enumerate(field.n))
     rows = [finish(state, tuple(stats)) for state in states]
     return {stat: column([row[stat] for row in rows], stat_type(declared, stat) if declared else None) for stat in stats}

@@ -20,7 +20,9 @@ SMALLEST = 1e-21  # whose text has no more than 38 places; of more, Arrow makes 
 MAX_PLACES = 22  # the largest power of ten that is a double
 WORD = 64
 SAFE = 2**62
+EXACT = 2**53  # integers up to here are doubles, and so are their sums as long as these are no greater
 _PROBE = 256
+_BLOCK = 16_384  # doubles that a processor's own memory holds, with what is made of them
 
 
 class Wide(NamedTuple):
@@ -37,11 +39,26 @@ Numbers = Ints | Wide
 
 
 class Column(NamedTuple):
-    """The values of a column, none of which is null: integers at `scale`, and which of them are whole numbers (None: all)."""
+    """The values of a column, none of which is null: integers at `scale`, which may be doubles where they have at most 15 digits.
+
+    `wholes` tells which of them are whole numbers; `whole` is that where it is known beforehand.
+    """
 
     numbers: Numbers
     scale: int
     whole: Ints | None = None
+
+    def wholes(self) -> Ints | None:
+        """Which values are whole numbers; None: all."""
+        if not self.scale or self.whole is not None or isinstance(self.numbers, Wide):
+            return self.whole
+        found: Ints
+        if self.numbers.dtype == np.float64:
+            values = self.numbers / 10.0**self.scale
+            found = values == np.rint(values)
+        else:
+            found = self.numbers % 10**self.scale == 0 if self.scale < 19 else self.numbers == 0
+        return found
 
 
 def column_of(array: pa.Array) -> Column | None:
@@ -52,15 +69,18 @@ def column_of(array: pa.Array) -> Column | None:
         return _decimals(array)
     values = array.to_numpy(zero_copy_only=False)
     found = _short(values)
-    if found is not None:
-        return Column(*found, values == np.rint(values))
-    return _long(array, values)
+    return _long(array, values) if found is None else Column(*found)
 
 
 def int64_of(array: pa.Array) -> Ints:
     """Integers or times as int64."""
     found: Ints = array.cast(pa.int64()).to_numpy(zero_copy_only=False)
     return found
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array: a copy only where it lies in several."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def integers_of(array: pa.Array) -> Ints:
@@ -77,7 +97,7 @@ def _decimals(array: pa.Array) -> Column:
         return Column(numbers, 0)
     if isinstance(numbers, Wide):
         return Column(numbers, scale, np.array([value == value.to_integral_value() for value in array.to_pylist()]))
-    return Column(numbers, scale, numbers % 10**scale == 0 if scale < 19 else numbers == 0)
+    return Column(numbers, scale)
 
 
 def _words(array: pa.Array) -> tuple[Numbers, int]:
@@ -88,12 +108,19 @@ def _words(array: pa.Array) -> tuple[Numbers, int]:
 
 
 def _short(values: Ints) -> tuple[Ints, int] | None:
-    """Doubles of at most 15 digits as integers at one scale; None where one has more."""
-    most = float(np.abs(values).max())
+    """Doubles of at most 15 digits as integers at one scale, themselves doubles; None where one has more."""
+    most = max(-float(values.min()), float(values.max()))
     scale = _places(values[:_PROBE], 0, most)  # the first few tell the scale of the rest, as a rule
-    if scale is not None:
-        scale = _places(values, scale, most)
-    return None if scale is None else (np.rint(values * 10.0**scale).astype(np.int64), scale)
+    numbers = np.empty_like(values)
+    at = 0
+    while scale is not None and at < len(values):
+        own, scaled, power = values[at : at + _BLOCK], numbers[at : at + _BLOCK], 10.0**scale
+        np.rint(np.multiply(own, power, out=scaled), out=scaled)
+        if (scaled / power == own).all():
+            at += _BLOCK
+        else:
+            scale, at = _places(own, scale, most), 0
+    return None if scale is None else (numbers, scale)
 
 
 def _places(values: Ints, scale: int, most: float) -> int | None:
@@ -127,18 +154,23 @@ def _long(array: pa.Array, values: Ints) -> Column | None:
 # sums -------------------------------------------------------------------------------------------------------------------
 
 
-class Sums(NamedTuple):
-    """Of each run of rows: the sum of its integers, and that of their squares."""
-
-    total: Ints
-    squares: Ints
-
-
 def extremes(numbers: Numbers, bounds: Ints) -> tuple[Ints, Ints]:
     """The least and the greatest integer of each run; `bounds` are the places where the runs begin, the first one 0."""
     if isinstance(numbers, Wide):
         return _least(numbers, bounds), -_least(_negated(numbers), bounds)
-    return np.minimum.reduceat(numbers, bounds), np.maximum.reduceat(numbers, bounds)
+    return as_int64(np.minimum.reduceat(numbers, bounds)), as_int64(np.maximum.reduceat(numbers, bounds))
+
+
+def greatest(numbers: Numbers) -> int:
+    """A bound of the integers' magnitude, at least 1."""
+    if isinstance(numbers, Wide):
+        return max(-int(numbers.high.min()), int(numbers.high.max()) + 1) << WORD
+    return max(-int(numbers.min()), int(numbers.max()), 1)
+
+
+def as_int64(numbers: Ints) -> Ints:
+    """Integers that may be doubles as int64."""
+    return numbers.astype(np.int64) if numbers.dtype == np.float64 else numbers
 
 
 def _least(numbers: Wide, bounds: Ints) -> Ints:
@@ -163,29 +195,52 @@ def at(numbers: Numbers, places: Ints) -> Ints:
     """The integers at some places."""
     if isinstance(numbers, Wide):
         return _joined(Wide(numbers.high[places], numbers.low[places]))
-    return numbers[places]
+    return as_int64(numbers[places])
 
 
-def sums(numbers: Numbers, bounds: Ints, largest: int) -> Sums:
-    """The exact sums of each run; `largest` bounds the integers' magnitude."""
+def totals(numbers: Numbers, bounds: Ints, largest: int) -> Ints:
+    """The exact sum of each run; `largest` bounds the integers' magnitude."""
     rows = int(np.diff(bounds, append=len(numbers)).max())
-    if not isinstance(numbers, Wide) and largest * largest * rows < SAFE:
-        return Sums(np.add.reduceat(numbers, bounds), np.add.reduceat(numbers * numbers, bounds))
-    width = (62 - rows.bit_length()) // 2
-    limbs = _limbs(numbers, width, largest.bit_length() // width + 1)
-    total: Ints = np.zeros(len(bounds), object)
-    squares: Ints = np.zeros(len(bounds), object)
+    if not isinstance(numbers, Wide):
+        if numbers.dtype == np.float64 and largest * rows < EXACT:
+            return as_int64(np.add.reduceat(numbers, bounds))
+        numbers = as_int64(numbers)
+        if largest * rows < SAFE:
+            return np.add.reduceat(numbers, bounds)
+    found: Ints = np.zeros(len(bounds), object)
+    width = _width(rows)
+    for place, limb in enumerate(_limbs(numbers, width, largest)):
+        found += np.add.reduceat(limb, bounds).astype(object) << width * place
+    return narrowed(found)
+
+
+def totals_of_squares(numbers: Numbers, bounds: Ints, largest: int) -> Ints:
+    """The exact sum of the squares of each run; `largest` bounds the integers' magnitude."""
+    rows = int(np.diff(bounds, append=len(numbers)).max())
+    if not isinstance(numbers, Wide):
+        if numbers.dtype == np.float64 and largest * largest * rows < EXACT:
+            return as_int64(np.add.reduceat(numbers * numbers, bounds))
+        numbers = as_int64(numbers)
+        if largest * largest * rows < SAFE:
+            return np.add.reduceat(numbers * numbers, bounds)
+    found: Ints = np.zeros(len(bounds), object)
+    width = _width(rows)
+    limbs = _limbs(numbers, width, largest)
     for i, left in enumerate(limbs):
-        total += np.add.reduceat(left, bounds).astype(object) << width * i
         for j, right in enumerate(limbs[: i + 1]):
             products = np.add.reduceat(left * right, bounds).astype(object)
-            squares += products << width * (i + j) + (i != j)
-    return Sums(narrowed(total), narrowed(squares))
+            found += products << width * (i + j) + (i != j)
+    return narrowed(found)
 
 
-def _limbs(numbers: Numbers, width: int, count: int) -> list[Ints]:
+def _width(rows: int) -> int:
+    """Bits of a limb, so that the products of so many pairs of them have a sum of 62 bits."""
+    return (62 - rows.bit_length()) // 2
+
+
+def _limbs(numbers: Numbers, width: int, largest: int) -> list[Ints]:
     """Parts of `width` bits, the lowest first; the last one has the sign."""
-    mask = 2**width - 1
+    mask, count = 2**width - 1, largest.bit_length() // width + 1
     parts = [_shifted(numbers, width * place) for place in range(count)]
     return [part & mask for part in parts[:-1]] + parts[-1:]
 

@@ -67,7 +67,7 @@ def require(versions: Sequence[Dataset], at: datetime | None) -> None:
             f"dataset {dataset.name} keeps no revisions{more}, of each time the newest record alone",
             hint="with `revisions: all` in its configuration each one is kept, from then on",
         )
-    if at is not None and to_micros(at) < since:
+    if at is not None and since and to_micros(at) < since:
         begun = iso_seconds(from_micros(since))
         raise InputError(
             f"dataset {dataset.name} keeps revisions since {begun}, what was known at {iso_seconds(at)} may be gone",

@@ -15,6 +15,7 @@ that their edges do not cut. Where a zone's clock had another offset once, so th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -27,16 +28,17 @@ from tesseract.config.tiers import LIVE_LEVELS, MERGED_LEVELS
 from tesseract.processing.aggregator import Fields
 from tesseract.processing.snapshots import LENGTHS
 from tesseract.query.buckets import Buckets, calendar
-from tesseract.query.fold_columns import Starts, merged, of_states
+from tesseract.query.fold_columns import Starts, merged
 from tesseract.query.fold_results import level_columns
+from tesseract.query.fold_states import of_states
 from tesseract.query.integers import int64_of
 from tesseract.query.kept import NO_STATES, STATES, Kept, columns_of, kept_rows, marks_from, merged_periods, ranges_from
 from tesseract.query.level_bases import base_of, is_stored
 from tesseract.query.plan import TIME_MAX, Facts, Range, coalesce
 from tesseract.query.question import Reading
-from tesseract.query.raw_folds import RawFolds, raw_folds
+from tesseract.query.raw_folds import Needs, RawFolds, raw_folds
 from tesseract.query.results import Stats
-from tesseract.storage.columns import STATE, unify
+from tesseract.storage.columns import STATE, level_stats, unify
 
 Only = frozenset[str] | None  # the fields that are needed; None: every number
 
@@ -108,13 +110,16 @@ def _from(first: int, kept: Mapping[str, Kept]) -> dict[str, Kept]:
     return {group: part._replace(missing=ranges_from(first, part.missing)) for group, part in kept.items()}
 
 
-def _raw(reading: Reading, kept: Mapping[str, Kept], only: Only, starts: Starts, facts: Mapping[str, Facts]) -> dict[str, RawFolds]:
-    """The states of what is missing, from raw rows."""
+def _raw(
+    reading: Reading, level: Level, kept: Mapping[str, Kept], only: Only, starts: Starts, facts: Mapping[str, Facts]
+) -> dict[str, RawFolds]:
+    """The states of what is missing, from raw rows, as far as the level shows them."""
     dataset = reading.dataset
     columns = [name for name, field in dataset.fields.items() if field.numeric and (only is None or name in only)]
     wanted = columns if dataset.unknown_fields != "keep" else None if only is None else sorted(only)
     missing = {group: part.missing for group, part in kept.items()}
-    return raw_folds(reading, missing, wanted, starts, Fields(only), facts)
+    needs = Needs(starts, Fields(only), partial(level_stats, dataset, level))
+    return raw_folds(reading, missing, wanted, needs, facts)
 
 
 def _rows(table: pa.Table, kept: Kept, raw: RawFolds) -> LevelRows:
@@ -132,7 +137,7 @@ def _period_by_period(reading: Reading, level: Level, only: Only) -> dict[str, L
     wanted = dict.fromkeys(reading.groups, _ranges(reading))
     kept = kept_rows(reading.source, dataset, level, wanted, facts, columns_of(dataset, level, only))
     kept = _from(rows_kept_from(dataset, "raw", reading.live.settled), kept)
-    raw = _raw(reading, kept, only, calendar(level.name).starts, facts)
+    raw = _raw(reading, level, kept, only, calendar(level.name).starts, facts)
     return {group: _joined(dataset, level, group, part, raw[group]) for group, part in kept.items()}
 
 
@@ -194,7 +199,7 @@ def _merged(
     facts: Mapping[str, Facts],
 ) -> dict[str, LevelRows]:
     """The kept states merged, with those of raw rows where one was missing."""
-    raw = _raw(reading, kept, only, cut.starts if finest is None else _finer(finest, cut), facts)
+    raw = _raw(reading, level, kept, only, cut.starts if finest is None else _finer(finest, cut), facts)
     found = {}
     for group, part in kept.items():
         starts, bodies = int64_of(part.rows["period_start"].combine_chunks()).tolist(), part.rows[STATE].to_pylist()

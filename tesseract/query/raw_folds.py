@@ -1,27 +1,41 @@
-"""Exact states computed from raw rows, in bounded memory: portions are read one ahead of the one that is folded."""
+"""Exact states computed from raw rows, in bounded memory: two portions at once are read and folded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from tesseract.processing.aggregator import Fields
 from tesseract.query.catalog import of_manifest
-from tesseract.query.fold_columns import Folds, Starts, folded, merged
-from tesseract.query.integers import int64_of
+from tesseract.query.fold_columns import Shown, Starts, folded, merged
+from tesseract.query.fold_states import Folds
+from tesseract.query.integers import int64_of, one_array
+from tesseract.query.plain_rows import read_plain
 from tesseract.query.plan import DAY, Facts, Range, coalesce, hot_spans
 from tesseract.query.portions import cut, weights, within
 from tesseract.query.question import Reading
-from tesseract.query.raw import Rows, read_raw
+from tesseract.query.raw import read_raw
 from tesseract.query.results import Stats
-from tesseract.query.scan import ahead
 
 CELLS = 4_000_000  # values of a portion, about
+AT_ONCE = 2  # portions
 FEW = 2 * 3600 * 1_000_000  # µs that are read without a look at how many rows there are
 Wave = dict[str, list[Range]]  # of each group the ranges, sorted and disjoint, that are read at once
+T = TypeVar("T")
+
+
+class Needs(NamedTuple):
+    """What is folded: the periods of times, the fields, and which statistics of each are shown in the end."""
+
+    starts: Starts
+    covered: Fields
+    shown: Shown
 
 
 class RawFolds(NamedTuple):
@@ -36,11 +50,10 @@ def raw_folds(
     reading: Reading,
     missing: Mapping[str, Sequence[Range]],
     columns: Sequence[str] | None,
-    starts: Starts,
-    covered: Fields,
+    needs: Needs,
     facts: Mapping[str, Facts],
 ) -> dict[str, RawFolds]:
-    """The states of each group's rows within its ranges (sorted, disjoint), in the periods that `starts` tells.
+    """The states of each group's rows within its ranges (sorted, disjoint), as far as they are needed.
 
     `columns` are the raw columns that are needed, None for all; `facts` has the marks of each group.
     """
@@ -50,24 +63,49 @@ def raw_folds(
     stats = {group: Stats() for group in missing}
     plans: dict[str, tuple[object, ...]] = dict.fromkeys(missing, ())
     waves = _waves(reading, whole, columns, facts) if whole else iter(())
-    for rows in ahead(_read(reading, waves, columns)):
-        tables = [(group, _inside(found.table, missing[group])) for group, found in rows.items()]
-        folds = reading.source.map(lambda job: folded(reading.dataset, job[1], starts, covered), tables)
-        for (group, found), part in zip(rows.items(), folds, strict=True):
-            parts[group].append(part)
-            stats[group].add(found.stats)
-            plans[group] += (found.plan,)
+    for found in _in_turn(partial(_job, reading, columns, missing, needs, facts), waves):
+        for group, one in found.items():
+            parts[group].append(one.folds)
+            stats[group].add(one.stats)
+            plans[group] += one.plans
     return {group: RawFolds(merged(parts[group]), stats[group], plans[group]) for group in missing}
 
 
-def _read(reading: Reading, waves: Iterator[Wave], columns: Sequence[str] | None) -> Iterator[dict[str, Rows]]:
-    for wave in waves:
-        yield read_raw(reading.source, reading.dataset, wave, reading.raw, columns)
+def _in_turn(job: Callable[[Wave], T], waves: Iterator[Wave]) -> Iterator[T]:
+    """What a job makes of each wave, in order: two are under way, one for each core of a small machine."""
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="tesseract-fold") as pool:
+        begun: deque[Future[T]] = deque()
+        try:
+            for wave in waves:
+                if len(begun) == AT_ONCE:
+                    yield begun.popleft().result()
+                begun.append(pool.submit(job, wave))
+            while begun:
+                yield begun.popleft().result()
+        finally:
+            for future in begun:
+                future.cancel()
+
+
+def _job(
+    reading: Reading,
+    columns: Sequence[str] | None,
+    missing: Mapping[str, Sequence[Range]],
+    needs: Needs,
+    facts: Mapping[str, Facts],
+    wave: Wave,
+) -> dict[str, RawFolds]:
+    """The rows of a wave, read and folded."""
+    rows = read_plain(reading, wave, columns, facts) or read_raw(reading.source, reading.dataset, wave, reading.raw, columns)
+    tables = [_inside(found.table, missing[group]) for group, found in rows.items()]
+    fold = partial(folded, reading.dataset, starts=needs.starts, covered=needs.covered, shown=needs.shown)
+    folds = [fold(tables[0])] if len(tables) == 1 else reading.source.map(fold, tables)
+    return {group: RawFolds(own, found.stats, (found.plan,)) for (group, found), own in zip(rows.items(), folds, strict=True)}
 
 
 def _inside(table: pa.Table, ranges: Sequence[Range]) -> pa.Table:
     """The rows (sorted by time) within ranges."""
-    times = int64_of(table["valid_time"].combine_chunks())
+    times = int64_of(one_array(table["valid_time"]))
     edges = np.searchsorted(times, np.array([micros for part in ranges for micros in part]))
     if len(ranges) == 1:
         return table.slice(int(edges[0]), int(edges[1] - edges[0]))

@@ -39,7 +39,13 @@ def parse(every: str, *, stats: Iterable[str] | None = None, fill: Fill = "none"
                 raise InputError(f"there is no statistic {stat!r}", hint=nearest(stat, STATS))
         if not stats:
             raise InputError("stats names no statistic", hint=f"of {', '.join(STATS)}")
-    number = isinstance(fill, int | float | Decimal) and not isinstance(fill, bool)
-    if fill not in FILLS if not number else not math.isfinite(fill):  # type: ignore[arg-type]
+    if not (_finite(fill) if isinstance(fill, int | float | Decimal) else fill in FILLS):
         raise InputError(f"fill {fill!r} is no way to fill gaps", hint=f"{', '.join(FILLS)}, or a number")
     return Spec(intervals(every, tz or ""), stats, fill)
+
+
+def _finite(fill: float | Decimal) -> bool:
+    try:
+        return math.isfinite(fill) and not isinstance(fill, bool)
+    except OverflowError:  # of an integer that no double holds
+        return False

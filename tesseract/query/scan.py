@@ -22,7 +22,7 @@ from tesseract.query.portions import cut, weights, within
 from tesseract.query.question import Question, Reading
 from tesseract.utils.time_utils import from_micros, to_micros
 
-CELLS = 2_000_000  # values of a part, about: 16 MB, and a few times that while it is made
+CELLS = 1_500_000  # values of a part, about: 12 MB, and a few times that while it is made
 FEWEST = 16_384  # rows of a part, which has whole row groups where one segment follows another
 GROUPS = 100  # whose manifests are looked at together
 SECOND = 1_000_000  # µs
@@ -37,25 +37,31 @@ class Part(NamedTuple):
 
     def question(self, whole: Question) -> Question:
         """The part of a question."""
-        start, end = (None if micros in (TIME_MIN, TIME_MAX) else from_micros(micros) for micros in self.wanted)
+        start = None if self.wanted.start == TIME_MIN else from_micros(self.wanted.start)
+        end = None if self.wanted.end == TIME_MAX else from_micros(self.wanted.end)
         return whole._replace(groups=self.groups, start=start, end=end)
 
 
 def parts(reading: Reading, level: Level | None, columns: int, newest_first: bool = False, rows: int = 0) -> Iterator[Part]:
-    """The parts of a reading whose result has `columns` columns, in order. `rows` 0: as many as memory is meant to hold."""
-    rows = rows or max(CELLS // columns // FEWEST, 1) * FEWEST
+    """The parts of a reading whose result has `columns` columns, in order: of as many rows as memory is meant to hold, or, where
+    `rows` is given, of that many first and of ever more the longer they are not enough."""
+    most = max(CELLS // columns // FEWEST, 1) * FEWEST
+    rows = rows or most
     groups = list(reading.groups)
     for start in range(0, len(groups), GROUPS):
         some = groups[start : start + GROUPS]
         found = reading.source.manifests(reading.dataset, "raw", some)
         sizes = {group: _sizes(reading, level, found[group]()) for group in some}
-        yield from packed(sizes, reading.wanted, rows, newest_first)
+        yield from packed(sizes, reading.wanted, rows, newest_first, most // rows)
 
 
 def packed(
-    sizes: Mapping[str, Sequence[tuple[Range, float]]], wanted: Range, rows: int, newest_first: bool = False
+    sizes: Mapping[str, Sequence[tuple[Range, float]]], wanted: Range, rows: int, newest_first: bool = False, growth: int = 1
 ) -> Iterator[Part]:
-    """Parts that cover `wanted` of each group exactly, in the order of the groups; `sizes` has where its rows are. Pure."""
+    """Parts that cover `wanted` of each group exactly, in the order of the groups; `sizes` has where its rows are. Pure.
+
+    The later parts of a large group are up to `growth` times as large as its first one.
+    """
     waiting: list[str] = []
     held = 0.0
     for group, own in sizes.items():
@@ -65,12 +71,21 @@ def packed(
             waiting, held = [], 0.0
         if count > rows:
             pieces = cut(wanted, own, rows)
-            yield from (Part((group,), piece) for piece in (reversed(pieces) if newest_first else pieces))
+            yield from (Part((group,), piece) for piece in _growing(pieces[::-1] if newest_first else pieces, growth))
         else:
             waiting.append(group)
             held += count
     if waiting:
         yield Part(tuple(waiting), wanted)
+
+
+def _growing(pieces: Sequence[Range], most: int) -> Iterator[Range]:
+    """Neighbours made one: the first alone, then two, four, at most `most` of them."""
+    at, count = 0, 1
+    while at < len(pieces):
+        some = pieces[at : at + count]
+        yield Range(min(some).start, max(some).end)
+        at, count = at + count, max(min(2 * count, most), 1)
 
 
 def _sizes(reading: Reading, level: Level | None, manifest: Manifest) -> list[tuple[Range, float]]:
@@ -111,7 +126,7 @@ def firsts(tables: Sequence[pa.Table], count: int) -> list[pa.Table]:
     """The first `count` rows of tables that lie one behind the other."""
     found: list[pa.Table] = []
     for table in tables:
-        found.append(table.slice(0, max(count, 0)))
+        found.append(table.slice(0, min(max(count, 0), len(table))))
         count -= len(table)
     return found
 

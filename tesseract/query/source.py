@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import local
+from threading import TIMEOUT_MAX, local
 from time import monotonic, sleep
 from typing import ParamSpec, TypeVar
 
@@ -126,7 +126,7 @@ class Source:
         if self._deadline is None:
             return future.result()
         try:
-            return future.result(max(self._deadline - monotonic(), 0))
+            return future.result(min(max(self._deadline - monotonic(), 0), TIMEOUT_MAX))
         except TimeoutError:
             if future.done():  # the call's own
                 raise
@@ -156,6 +156,13 @@ class Source:
         names = {group: partition_name(dataset, group) for group in groups}
         begun = {name: self.submit(self.catalog.manifest, dataset.name, level, name) for name in dict.fromkeys(names.values())}
         return {group: lambda group=group, name=name: of_group(self.result(begun[name]), group) for group, name in names.items()}  # type: ignore[misc]
+
+    def last_manifest(self, dataset: Dataset, level: str, group: str) -> Manifest | None:
+        """What the newest manifest had of a group when this process last saw it; None where it has not, and of the past."""
+        if isinstance(self.catalog, Past):
+            return None
+        known = self.catalog.last_manifest(dataset.name, level, partition_name(dataset, group))
+        return None if known is None else of_group(known, group)
 
     def segment(
         self,

@@ -73,6 +73,8 @@ class Where(NamedTuple):
 
 def parse(text: str) -> Where:
     """The condition that a user writes (`where_text` has the grammar). Raises InputError with the place of what is wrong."""
+    if not isinstance(text, str):
+        raise InputError(f"where {text!r} is no text", hint="write a condition as in temp > 20")
     return Where(tree(text), text)
 
 
@@ -161,7 +163,10 @@ def _moment(name: str, value: Value, at: int) -> datetime:
         raise wrong(f"column {name!r} is a time, unlike {shown(value)}", at, hint)
     if moment.tzinfo is None and len(str(value)) > len("2026-03-01"):
         raise wrong(f"the time {shown(value)} has no time zone", at, f"write '{value}Z' for UTC, or an offset")
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise wrong(f"the time {shown(value)} lies beyond the years 1 to 9999", at) from None
 
 
 def _counted(leaf: Leaf) -> Node:

@@ -82,13 +82,15 @@ class Catalog(Configurations):
     def manifest(self, dataset: str, level: str, group: str) -> Manifest:
         """The newest manifest of a partition (named as `keys.partition_name` does); one of version 0 before its first commit.
 
-        The table is asked each time; what it answers is decoded, or fetched from the bucket, where it is another than before.
+        The table is asked each time; the answer is decoded, or fetched from the bucket, where it is another than before.
         """
         pk = keys.manifest_pk(dataset, level, group)
         item = next(self.table.query(pk, "v", "w", reverse=True, limit=1), None)
-        if item is None:
-            return Manifest(dataset, level, group)
-        return self._manifests.get(pk, item, self.objects)
+        return Manifest(dataset, level, group) if item is None else self._manifests.get(pk, item, self.objects)
+
+    def last_manifest(self, dataset: str, level: str, group: str) -> Manifest | None:
+        """What `manifest` last said, without asking: perhaps no more the newest. None where it is not remembered."""
+        return self._manifests.last(keys.manifest_pk(dataset, level, group))
 
     def manifests(self, dataset: str, level: str, group: str) -> Iterator[Manifest]:
         """The versions of a partition's manifest that are kept, newest first. Raises DamagedError at one that does not decode."""

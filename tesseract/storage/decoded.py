@@ -57,6 +57,12 @@ class Manifests:
                 self._drop(next(iter(self._known)))
         return manifest
 
+    def last(self, pk: str) -> Manifest | None:
+        """The manifest of a partition that was the newest when it was last asked for; None where it is not kept."""
+        with self._lock:
+            known = self._known.get(pk)
+            return None if known is None else known.manifest
+
     def _drop(self, pk: str) -> None:
         known = self._known.pop(pk, None)
         self._held -= 0 if known is None else known.bytes

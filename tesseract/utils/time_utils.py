@@ -63,6 +63,13 @@ def parse_time(text: str, now: datetime, what: str = "time") -> datetime:
     Raises InputError with what would be right.
     """
     text = text.strip()
+    try:
+        return _parsed(text, now, what)
+    except OverflowError as error:
+        raise InputError(f"{what} {text!r} lies beyond the years 1 to 9999") from error
+
+
+def _parsed(text: str, now: datetime, what: str) -> datetime:
     if text == "now":
         return now
     relative = _RELATIVE.match(text)

@@ -10,11 +10,14 @@ from tesseract.config.cache import Configs
 from tesseract.config.dataset import decode_dataset
 from tesseract.config.manager import apply, rollback
 from tesseract.config.schema import parse
-from tesseract.errors import ConditionFailed, ConfigError, UnknownDataset
+from tesseract.errors import ConditionFailed, ConfigError, DamagedError, UnknownDataset
 from tesseract.model import Applied, Manifest, Window
+from tesseract.storage.base import Backend
 from tesseract.storage.catalog import Catalog, Progress
+from tesseract.storage.decoded import Manifests
 from tesseract.storage.keys import config_object
 from tesseract.storage.memory import MemoryObjects, MemoryTable
+from tesseract.storage.metered import Meter, metered
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 CONFIG = "datasets: {plant: {group_by: machine, time_field: at, fields: {a: float}}}"
@@ -47,6 +50,36 @@ def test_a_large_manifest_spills_to_the_bucket_and_reads_the_same(catalog):
     pk = "catalog/manifests/manifest#plant#raw#m"
     names = [info.key.partition("-")[0] for info in catalog.objects.list("catalog/manifests/")]
     assert names == [f"{pk}/v000000000001", f"{pk}/v000000000001.json"]  # the manifest, and the copy that every commit leaves
+
+
+def test_an_unchanged_manifest_is_asked_for_but_not_fetched_or_decoded_again(table):
+    meter = Meter()
+    backend = metered(Backend(table, table, table, MemoryObjects()), meter)
+    writer, reader = Catalog(table, backend.objects), Catalog(backend.catalog, backend.objects)
+    for count in (1, 4000, 2):  # in the item, in the bucket, in the item again
+        applied = tuple(Applied(f"window/{index:05}", index) for index in range(count))
+        written = writer.commit("plant", "raw", "m", lambda old, own=applied: msgspec.structs.replace(old, applied=own), NOW)
+        before = meter.read()
+        first, second = (reader.manifest("plant", "raw", "m") for _ in range(2))
+        assert first == written
+        assert first is second
+        reads = meter.read()
+        assert reads.dynamodb_requests - before.dynamodb_requests == 2
+        assert reads.s3_requests - before.s3_requests == (count == 4000)
+    item = next(table.query("manifest#plant#raw#m", reverse=True, limit=1))
+    table.put({**item, "body": "{"})
+    with pytest.raises(DamagedError, match="does not decode"):
+        reader.manifest("plant", "raw", "m")
+
+
+def test_decoded_manifests_are_kept_within_bounds():
+    kept = Manifests(1000)
+    items = [
+        {"pk": str(place), "sk": "v", "body": msgspec.json.encode(Manifest("d", "raw", "m" * 300)).decode()} for place in range(4)
+    ]
+    found = [kept.get(item["pk"], item, MemoryObjects()) for item in items]
+    again = [kept.get(item["pk"], item, MemoryObjects()) for item in items[::-1]]
+    assert [one is other for one, other in zip(found[::-1], again, strict=True)] == [True, True, False, False]
 
 
 def test_a_commit_of_nothing_writes_nothing(catalog):

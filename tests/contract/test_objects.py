@@ -11,6 +11,9 @@ def test_an_object_comes_back_whole_and_in_ranges(objects):
     assert objects.get("a/b=ü/c.bin", 2, 3) == b"234"
     assert objects.get("a/b=ü/c.bin", 8) == b"89"
     assert objects.get("a/b=ü/c.bin", 8, 0) == b""
+    assert objects.get("a/b=ü/c.bin", 8, 9) == b"89"
+    assert objects.get("a/b=ü/c.bin", 10, 1) == b""
+    assert objects.get("a/b=ü/c.bin", 99) == b""
     assert objects.open("a/b=ü/c.bin").read() == b"0123456789"
 
 

@@ -32,7 +32,7 @@ class Scripted(Wire):
     def __init__(self, *answers: bytes) -> None:
         self.answers, self.bodies = list(answers), []
 
-    def _send(self, operation: str, body: bytes) -> object:
+    def _send(self, operation: str, body: bytes, form: object) -> object:
         self.bodies.append(json.loads(body))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if answer == b"{}":

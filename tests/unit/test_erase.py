@@ -171,11 +171,11 @@ def test_a_query_is_answered_though_an_erasure_removes_what_it_was_about_to_read
         segment.key for segment in world.catalog.manifest("weather", RAW, "A").segments if segment.first < to_micros(LATE + HOUR)
     }
 
-    def get(key):
+    def get(key, *span):
         if key in held and objects.get is not real:
             monkeypatch.setattr(objects, "get", real)
             world.erase(LATE, LATE + 3 * HOUR)
-        return real(key)
+        return real(key, *span)
 
     monkeypatch.setattr(objects, "get", get)
     found = {row["valid_time"] for row in world.store.query("weather", "A").to_pylist()}

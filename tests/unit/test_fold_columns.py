@@ -16,8 +16,9 @@ from msgspec.structs import replace
 
 from tesseract.config.dataset import Field, Level
 from tesseract.processing.aggregator import Fields, encode_state, fold, fold_all, identity, merge, same, shift, shown
-from tesseract.query.fold_columns import folded, merged, nothing, of_states
+from tesseract.query.fold_columns import folded, merged
 from tesseract.query.fold_results import level_columns
+from tesseract.query.fold_states import nothing, of_states
 from tesseract.storage.arrow_types import exact, is_number
 from tesseract.storage.codec import shortest, storable
 from tesseract.storage.columns import LevelRow, RawRow, level_table, raw_table

@@ -214,6 +214,7 @@ def test_since_when_revisions_are_kept():
 
 def test_one_sentence_where_revisions_are_not_kept():
     require(versions("all"), LATE)
+    require(versions("all"), OLDEST)  # before 1970, too: all that the dataset ever had is kept
     require(versions("latest_ref", "all"), None)
     require(versions("latest_ref", "all"), START + 3 * HOUR)
     with pytest.raises(InputError) as caught:

@@ -17,6 +17,7 @@ from tesseract.query import scan
 from tesseract.query.engine import Engine
 from tesseract.query.plan import Range
 from tesseract.query.scan import FEWEST, packed
+from tesseract.query.source import Source
 from tesseract.storage.keys import latest_key
 from tesseract.utils.time_utils import to_micros
 from tests.unit.query_world import DATASET, NOW, START, World, values
@@ -52,11 +53,12 @@ ranges = st.tuples(st.integers(0, 10_000), st.integers(1, 5_000), st.integers(1,
     wanted=st.tuples(st.integers(0, 9_000), st.integers(1, 9_000)).map(lambda found: Range(found[0], sum(found))),
     rows=st.integers(1_000, 300_000),
     newest_first=st.booleans(),
+    growth=st.integers(0, 9),
 )
-def test_parts_cover_each_group_exactly_in_order(sizes, wanted, rows, newest_first):
+def test_parts_cover_each_group_exactly_in_order(sizes, wanted, rows, newest_first, growth):
     scaled = {group: [(Range(a * 10**9, b * 10**9), rows) for (a, b), rows in own] for group, own in sizes.items()}
     wanted = Range(wanted.start * 10**9, wanted.end * 10**9)
-    found = list(packed(scaled, wanted, rows, newest_first))
+    found = list(packed(scaled, wanted, rows, newest_first, growth))
     assert list(dict.fromkeys(group for part in found for group in part.groups)) == list(sizes)
     for group in sizes:
         own = [part.wanted for part in found if group in part.groups]
@@ -81,6 +83,37 @@ def test_a_scan_gives_what_a_query_gives(world, monkeypatch, level, order, cells
     some = world.store.scan("w", level=level, order=order, limit=137, where="temp > 1" if level == "raw" else "temp_max > 1")
     column = whole["temp"] if level == "raw" else whole["temp_max"]
     assert some.read_all().equals(whole.filter(pa.compute.greater(column, 1)).slice(0, 137).combine_chunks())
+
+
+def test_a_limit_behind_a_condition_that_few_rows_pass_takes_ever_larger_parts(world, monkeypatch):
+    for module in ("scan", "engine"):
+        monkeypatch.setattr(f"tesseract.query.{module}.FEWEST", 50)
+    found = world.store.read("w", "A", START, START + timedelta(minutes=3000), where="n > 2990", limit=50)
+    assert found.table.equals(world.store.query("w", "A", START, START + timedelta(minutes=3000), where="n > 2990"))
+    assert found.stats.segments <= 2 * 8  # 60 parts of 50 rows of the larger segment: 1, 2, 4, …
+
+
+def test_the_time_of_a_query_is_for_all_of_its_parts_and_that_of_a_scan_for_each(world, monkeypatch):
+    for module in ("scan", "engine"):
+        monkeypatch.setattr(f"tesseract.query.{module}.FEWEST", 50)
+    begun = []
+    within = Source.within
+    monkeypatch.setattr(Source, "within", lambda source, seconds: (begun.append(seconds), within(source, seconds))[1])
+    options = {"where": "n > 2990", "limit": 50, "timeout": 60}
+    found = world.store.query("w", "A", **options)
+    assert begun.count(60) == 1
+    assert found.equals(world.store.scan("w", "A", **options).read_all())
+    assert begun.count(60) > 2
+
+
+def test_what_a_failed_part_has_begun_is_given_up(world, monkeypatch):
+    given_up = []
+    cancel = Source.cancel
+    monkeypatch.setattr(Source, "cancel", lambda source: (given_up.append(source._seconds), cancel(source))[1])
+    monkeypatch.setattr("tesseract.query.answers.answer", lambda *_: (_ for _ in ()).throw(RetryError("late")))
+    with pytest.raises(RetryError):
+        world.store.query("w", "A", limit=5, timeout=60)
+    assert 60 in given_up
 
 
 def test_the_newest_first_within_each_group(world):

@@ -33,6 +33,7 @@ KINDS = {
     "int": (pa.int64(), st.sampled_from([0, 1, -(2**63), 2**63 - 1])),
     "small": (pa.int32(), st.sampled_from([1, 2])),
     "decimal": (pa.decimal128(38, 2), st.sampled_from([Decimal("1.25"), Decimal("-9.99"), Decimal(10**35)])),
+    "state": (pa.string(), st.sampled_from(["on", "off"])),
     "text": (pa.string(), st.sampled_from(["", "a", "ü", "x" * 5000])),
     "flag": (pa.bool_(), st.booleans()),
     "time": (TIMESTAMP, st.sampled_from([START, START + SECOND, datetime(1, 1, 1, tzinfo=UTC)])),
@@ -55,7 +56,7 @@ def segment_of(objects: MemoryObjects, table: pa.Table, key: str = "k", groups: 
 @st.composite
 def tables(draw: st.DrawFn) -> pa.Table:
     """Rows of one or of several groups, sorted by group, then time; often all with one value."""
-    rows = draw(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xy"), st.integers(0, 20)), unique=True, max_size=30))
+    rows = draw(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xy"), st.integers(0, 20)), unique=True, max_size=80))
     if draw(st.booleans()):
         rows = list({(at): ("a", "x", at) for _, _, at in rows}.values())
     rows.sort()
@@ -83,7 +84,7 @@ def plainly(table: pa.Table, start: Any, end: Any, columns: Any, group: dict[str
 moments = st.none() | st.integers(-1, 21).map(lambda at: START + at * SECOND)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     tables(),
     moments,
@@ -91,8 +92,8 @@ moments = st.none() | st.integers(-1, 21).map(lambda at: START + at * SECOND)
     st.none() | st.lists(st.sampled_from([*KINDS, "net", "st", "valid_time", "absent"]), unique=True, min_size=1),
     st.none() | st.fixed_dictionaries({"net": st.sampled_from("abc"), "st": st.sampled_from("xyz")}),
     st.sampled_from([0, 1 << 20]),
-    st.sampled_from([0, 1 << 20]),
-    st.integers(1, 6),
+    st.sampled_from([8192, 1 << 20]),
+    st.sampled_from([1, 3, 6, 100]),
 )
 def test_a_read_gives_what_the_whole_file_has(table, start, end, columns, group, small, gap, row_group):
     objects, footers = MemoryObjects(), Footers()
@@ -113,7 +114,7 @@ def test_a_read_gives_what_the_whole_file_has(table, start, end, columns, group,
             assert str(found.to_pylist()) == str(wanted.to_pylist())  # a zero keeps its sign
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(tables(), st.integers(1, 6), st.data())
 def test_the_bounds_of_a_row_group_hold_its_values(table, row_group, data):
     objects = MemoryObjects()
@@ -201,6 +202,26 @@ def test_columns_with_one_value_are_not_fetched(large):
     table = read(objects, segment, "valid_time", columns=["net", "__deleted"], footers=footers)
     assert meter.read().s3_requests == 1
     assert table.equals(day(7 * 86_400).select(["net", "__deleted"]))
+
+
+def test_texts_that_come_again_and_again_are_read_as_numbers_of_a_list():
+    objects = MemoryObjects()
+    states, groups = ["on", None, "off", "ü"], sorted("aabbbc")
+    table = pa.table(
+        {
+            "net": [groups[row // 1000] for row in range(6000)],
+            "st": ["x"] * 6000,
+            "valid_time": pa.array([START + row * SECOND for row in range(6000)], TIMESTAMP),
+            "state": [states[row % 4] for row in range(6000)],
+            "id": [f"{row}" for row in range(6000)],
+        }
+    )
+    segment = segment_of(objects, table, groups=True)
+    footer = Footer(pq.read_metadata(pa.BufferReader(objects.get("k"))))
+    assert footer.coded([0], table.column_names) == ["net", "st", "state"]
+    span = (START + 2500 * SECOND, START + 2600 * SECOND)
+    for group, bounds in (({"net": "b", "st": "x"}, span), ({"net": "c", "st": "x"}, (None, None)), (None, span)):
+        assert read(objects, segment, "valid_time", *bounds, None, group).equals(plainly(table, *bounds, None, group))
 
 
 def test_a_row_group_that_cannot_have_it_is_not_fetched(large):
