@@ -12,7 +12,9 @@ from tesseract.model import Applied
 from tesseract.processing import archiver, collector, compactor, exporter, gc, segments, snapshots
 from tesseract.processing.backfill_units import Units
 from tesseract.query import raw
+from tesseract.query.catalog import Lookup
 from tesseract.query.plan import Range, raw_plan
+from tesseract.query.source import Source
 from tesseract.storage.columns import WRITE_TIME
 from tesseract.storage.exports import Exports
 from tesseract.storage.newest import Order
@@ -199,15 +201,45 @@ def snapshot_once() -> list[Any]:
 @fault("readers")
 def progress_after_the_manifest() -> list[Any]:
     """A reader asks how far the archive has come when it has its manifest already."""
+    last: list[Source] = []
+    manifests = Source.manifests
 
-    def plan(source: Any, dataset: Any, group: str, ranges: Any, facts: Any) -> Any:
-        manifest = source.catalog.manifest_of(dataset, "raw", group)
-        if not source.is_past:
-            facts = facts._replace(through=source.catalog.progress().archived_through)
-        marks = source.lookup.marks(dataset, group, Range(ranges[0].start, ranges[-1].end))
-        return raw_plan(group, ranges, manifest, facts._replace(marks=marks))
+    def remembered(self: Source, *which: Any) -> Any:
+        last[:] = [self]
+        return manifests(self, *which)
 
-    return [patch.object(raw, "_plan", plan)]
+    def plan(group: str, ranges: Any, manifest: Any, facts: Any) -> Any:
+        if not last[0].is_past:
+            facts = facts._replace(through=last[0].catalog.progress().archived_through)  # type: ignore[union-attr]
+        return raw_plan(group, ranges, manifest, facts)
+
+    return [patch.object(Source, "manifests", remembered), patch.object(raw, "raw_plan", plan)]
+
+
+@fault("readers")
+def a_manifest_of_before() -> list[Any]:
+    """A reader goes by the manifest that it saw last, and by a new watermark."""
+    manifests, seen = Source.manifests, {}
+
+    def once(self: Source, dataset: Any, level: str, groups: Any) -> Any:
+        found = {group: ask() for group, ask in manifests(self, dataset, level, groups).items()}
+        if self.is_past:
+            return {group: lambda manifest=manifest: manifest for group, manifest in found.items()}
+        names = {group: (id(self.backend), level, group) for group in found}
+        return {group: lambda group=group: seen.setdefault(names[group], found[group]) for group in found}
+
+    return [patch.object(Source, "manifests", once)]
+
+
+@fault("readers")
+def marks_are_remembered() -> list[Any]:
+    """A reader keeps the day marks of a group that it has seen."""
+    marks, seen = Lookup.marks, {}
+
+    def once(self: Lookup, dataset: Any, group: str, wanted: Range) -> Any:
+        return seen.setdefault((id(self), group, wanted), marks(self, dataset, group, wanted))
+
+    return [patch.object(Lookup, "marks", once)]
 
 
 @fault("backfills")

@@ -20,6 +20,9 @@ from tests.simulation.oracle import DAY, LENGTHS, MICRO
 from tests.simulation.stage import NAME
 from tests.simulation.themes import LIMIT, MINUTE, NUMBERS, REFS
 
+ROADS = ("query", "query", "scan", "first", "where", "intervals")
+INTERVALS = {"hourly": "1h", "daily": "1d"}
+
 
 class Clients(Basis):
     """Writers, readers, operators."""
@@ -141,10 +144,25 @@ class Clients(Basis):
             return body, lambda rows, begun, done, exact: checks.latest(group, rows[0] if rows else None, done["latest"], exact)
         column = "valid_time" if what == "raw" else "period_start"
         groups = [group] if group else list(stage.oracle.by_group)
-        body = lambda: rows_of(self.answer(lambda: stage.reader.query(NAME, group or None, level=what)), column)
+        road = self.sim.r.choice(ROADS)
+        body = lambda: rows_of(self.answer(lambda: self._by(road, what, group or None)), column)
         if what == "raw":
             return body, lambda result, begun, done, exact: checks.raw(groups, result, begun)
         return body, lambda result, begun, done, exact: checks.level(what, groups, result, done["aggregates"], exact)
+
+    def _by(self, road: str, what: str, group: str | None) -> Any:
+        """All rows of a level, by one of the roads that give the same."""
+        reader = self.stage.reader
+        if road == "scan":
+            return reader.scan(NAME, group, level=what).read_all()
+        if road == "first":
+            return reader.query(NAME, group, level=what, limit=10**6, order="desc")
+        if road == "where":
+            name = next(iter(reader.dataset(NAME).fields)) + ("" if what == "raw" else "_count")
+            return reader.query(NAME, group, level=what, where=f"{name} > 0 or {name} <= 0 or {name} is null")
+        if road == "intervals" and what in INTERVALS:
+            return reader.resample(NAME, group, every=INTERVALS[what])
+        return reader.query(NAME, group, level=what)
 
     def ask_everything(self) -> None:
         """Every query, held against the oracle as it stands."""

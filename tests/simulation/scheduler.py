@@ -234,18 +234,25 @@ class Serial:
 
     sim: Scheduler | None = None
 
-    def __init__(self, *_: Any, **__: Any) -> None: ...
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self._waiting: list[Job] = []
 
     def __enter__(self) -> Serial:
         return self
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        for job in self._waiting:
+            job.run()
 
     def shutdown(self, *_: Any, **__: Any) -> None: ...
 
     def submit(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Job:
+        """A job that runs at once, or not before its result is asked for: of jobs begun together, any may be the last."""
         job = Job(function, arguments, options)
-        job.run()
+        if self.sim is None or self.sim.r.random() < 0.5:
+            job.run()
+        else:
+            self._waiting.append(job)
         return job
 
     def map(self, function: Callable[..., Any], *values: Iterable[Any], **_: Any) -> Iterator[Any]:
@@ -264,23 +271,31 @@ class Job:
     def __init__(self, function: Callable[..., Any], arguments: Any, options: Any) -> None:
         self._call = lambda: function(*arguments, **options)
         self._error: Exception | None = None
+        self._state = "waiting"
 
     def run(self) -> None:
+        """Run, if it has not and is wanted still."""
+        if self._state != "waiting":
+            return
+        self._state = "done"
         try:
             self._result = self._call()
         except Exception as error:
             self._error = error
 
     def result(self, timeout: float | None = None) -> Any:
+        self.run()
         if self._error is not None:
             raise self._error
         return self._result
 
     def cancel(self) -> bool:
-        return False
+        if self._state == "waiting":
+            self._state = "cancelled"
+        return self._state == "cancelled"
 
     def done(self) -> bool:
-        return True
+        return self._state == "done"
 
     def add_done_callback(self, call: Callable[[Job], object]) -> None:
         call(self)
