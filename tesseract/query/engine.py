@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime, timedelta
-from typing import cast
+from functools import partial
+from typing import TypeVar, cast
 
 import pyarrow as pa
 
@@ -33,6 +34,7 @@ from tesseract.utils.time_utils import from_micros, to_micros
 BATCH = 65_536  # rows of a record batch at most
 # how far back the latest row of a group is looked for, step by step, before everything is read
 STEPS = (timedelta(days=2), timedelta(days=60))
+T = TypeVar("T")
 
 
 class Engine:
@@ -77,13 +79,16 @@ class Engine:
         fields = self._checked(question)
         known.require(self._catalog.versions(question.dataset.name), None)
         source = self._source.within(question.timeout)
+
+        def read() -> dict[str, known.Revisions]:
+            return known.read_revisions(self._reading(source, question, self._watermark.ask(now), now), fields, question.known_at)
+
         try:
-            reading = self._reading(source, question, self._watermark.ask(now), now)
-            rows = known.read_revisions(reading, fields, question.known_at)
-            self._check_groups(question, [group for group in reading.groups if not len(rows[group].table)], now)
-            return known.shaped(question.dataset, [rows[group].table for group in reading.groups], fields)
+            rows = _looking_again(read)
         finally:
             source.cancel()
+        self._check_groups(question, [group for group, part in rows.items() if not len(part.table)], now)
+        return known.shaped(question.dataset, [part.table for part in rows.values()], fields)
 
     def scan(self, question: Question, now: datetime) -> pa.RecordBatchReader:
         """The same rows as record batches, in bounded memory: the parts are read one after the other, one ahead.
@@ -153,13 +158,8 @@ class Engine:
             source.cancel()
 
     def _again(self, source: Source, question: Question, fields: list[str] | None, now: datetime) -> Answer:
-        try:
-            return self._confirmed(source, question, fields, now)
-        except NotFoundError as error:
-            if not error.operation or question.as_of is not None:
-                raise
-            # an erasure has removed an object between our look at the manifest and the read: the next look names what is there
-            return self._confirmed(source, question, fields, now)
+        read = partial(self._confirmed, source, question, fields, now)
+        return read() if question.as_of is not None else _looking_again(read)
 
     def _confirmed(self, source: Source, question: Question, fields: list[str] | None, now: datetime) -> Answer:
         before = source.reads
@@ -190,7 +190,7 @@ class Engine:
         if question.as_of is not None:
             levels = [RAW, *(read_partitions(dataset, level, question.buckets) if level else [])]
             levels += [REVISIONS] if question.known_at is not None else []
-            then = past.Past(self._catalog, dataset, levels, groups, question.as_of)
+            then = past.Past(self._catalog, dataset, levels, groups, question.as_of, source.map)
             facts = Facts(past.AFTER_ALL, {}, settled=settled)
             return Reading(source.at(then), dataset, groups, wanted, facts, facts)
         trusted = _trusted(source, outage)
@@ -208,7 +208,8 @@ class Engine:
             facts = self._lookup.bounds(dataset, progress.archived_through, True, now)
             left = [group for group in groups if group not in found or not len(found[group])]
             wanted = {group: [self._tail(dataset, group, step, now)] for group in left}
-            for group, rows in read_raw(self._source.within(None), dataset, wanted, facts).items():
+            source = self._source.within(None)
+            for group, rows in _looking_again(partial(read_raw, source, dataset, wanted, facts)).items():
                 found[group] = shape(dataset, None, [rows.table.slice(max(len(rows.table) - 1, 0))], None)
         return found
 
@@ -241,6 +242,17 @@ class Engine:
                 others = [group_name(other) for other in self._lookup.groups(dataset)]
                 name = group_name(group)
                 raise NotFoundError(f"dataset {dataset.name} has no group {name!r}", hint=nearest(name, others))
+
+
+def _looking_again(read: Callable[[], T]) -> T:
+    """What `read` gives, at a second look where an object has gone: an erasure removed it between our look at the manifest and the
+    read, and the next look names what is there."""
+    try:
+        return read()
+    except NotFoundError as error:
+        if not error.operation:
+            raise
+        return read()
 
 
 def _trusted(source: Source, outage: Future[Outage | None] | None) -> bool:

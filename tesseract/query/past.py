@@ -7,7 +7,7 @@ Columns are those of the present configuration.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 import msgspec
@@ -28,18 +28,26 @@ AFTER_ALL = 2**62  # as a watermark: everything lies in the archive, no day is r
 class Past:
     """What queries ask of catalog and marks, as it was at a moment, for some groups of some levels of a dataset."""
 
-    def __init__(self, catalog: Catalog, dataset: Dataset, levels: Sequence[str], groups: Iterable[str], moment: datetime) -> None:
-        """Reads all manifests. Raises InputError where one of them is no longer kept as it was then."""
+    def __init__(
+        self,
+        catalog: Catalog,
+        dataset: Dataset,
+        levels: Sequence[str],
+        groups: Iterable[str],
+        moment: datetime,
+        each: Callable[..., Iterable[tuple[Manifest | None, int]]] = map,
+    ) -> None:
+        """Reads all manifests; `each` is a `map`. Raises InputError where one of them is no longer kept as it was then."""
         self._catalog, self._moment = catalog, to_micros(moment)
         self._of_level = not {RAW, REVISIONS}.issuperset(levels)
         self._manifests: dict[tuple[str, str], Manifest] = {}
         names = sorted({partition_name(dataset, group) for group in groups})
+        partitions = [(level, name) for level in levels for name in names]
+        states = each(lambda partition: state_at(catalog.manifests(dataset.name, *partition), self._moment), partitions)
         earliest = 0
-        for level in levels:
-            for name in names:
-                found, since = state_at(catalog.manifests(dataset.name, level, name), self._moment)
-                self._manifests[level, name] = found or Manifest(dataset.name, level, name)
-                earliest = max(earliest, since)
+        for partition, (found, since) in zip(partitions, states, strict=True):
+            self._manifests[partition] = found or Manifest(dataset.name, *partition)
+            earliest = max(earliest, since)
         if earliest:
             raise InputError(
                 f"the archive of dataset {dataset.name} no longer has its state of {iso_micros(moment)}",
