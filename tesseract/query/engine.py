@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -164,11 +164,11 @@ class Engine:
     def _confirmed(self, source: Source, question: Question, fields: list[str] | None, now: datetime) -> Answer:
         before = source.reads
         raw = question.level is None and question.as_of is None
-        recent, seen = (self._watermark.recent(now), self._watermark.known(now)) if raw else (None, None)
-        asked = None if recent else source.submit(self._watermark.ask, now)
-        progress = seen or source.result(cast("Future[Progress]", asked))
+        seen = self._watermark.known(now) if raw else None
+        asked = source.submit(self._watermark.ask, now)
+        progress = seen or source.result(asked)
         answer = self._answer(source, question, progress, fields, now)
-        if asked is not None and not confirms(source.result(asked), progress):
+        if not confirms(source.result(asked), progress):
             answer = self._answer(source, question, source.result(asked), fields, now)
         answer.stats.count(before, source.reads)
         return answer

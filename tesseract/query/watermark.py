@@ -2,8 +2,7 @@
 
 A plan needs a watermark that is older than the manifest it looks at. An older one than necessary only makes more days hot: they are
 read from the buffer, too, and their rows are met twice. So who has asked lately need not wait for the answer: it goes by what it
-knows, asks again meanwhile, and only checks that day marks were not lost since. That it has been told within the last second counts
-as asked: whoever notes the loss of marks does so long after.
+knows, asks again meanwhile, and only checks that day marks were not lost since.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from datetime import datetime, timedelta
 from tesseract.storage.catalog import Catalog, Progress
 
 FRESH = timedelta(minutes=10)  # a day more of the buffer is hot for each day that a watermark is older
-RECENT = timedelta(seconds=1)
 
 
 class Watermark:
@@ -31,15 +29,8 @@ class Watermark:
 
     def known(self, now: datetime) -> Progress | None:
         """What was read lately; None where nothing was. It counts if `ask`, called after this, confirms it (`confirms`)."""
-        return self._within(now, FRESH)
-
-    def recent(self, now: datetime) -> Progress | None:
-        """What was read just now, and counts as it is."""
-        return self._within(now, RECENT)
-
-    def _within(self, now: datetime, age: timedelta) -> Progress | None:
         seen = self._seen
-        return None if seen is None or not now - age <= seen[0] <= now else seen[1]
+        return None if seen is None or not now - FRESH <= seen[0] <= now else seen[1]
 
 
 def confirms(new: Progress, old: Progress) -> bool:

@@ -46,7 +46,7 @@ def newest(tables: Sequence[pa.Table], order: Order) -> tuple[pa.Table, pa.Chunk
     `tables` (at least one) come oldest window first: of rows that are equally new, the one of the later table is kept. A null
     write time is newer than any other, a null ref time older.
     """
-    parts = unify(tables) if len(tables) > 1 else tables
+    parts = unify(tables)
     table = pa.concat_tables([part for part in parts if len(part)] or parts[:1])
     edge = pa.array([False], pa.bool_())
     if rises(table, order):

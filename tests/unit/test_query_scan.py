@@ -214,20 +214,18 @@ def test_a_dry_run_looks_at_no_row(world):
 
 
 def test_requests_of_a_query(world):
-    """Manifest, marks, a Query a day of the buffer, a GET a segment; the watermark is asked for beside them, once a second."""
+    """Manifest, marks, a Query a day of the buffer, a GET a segment; the watermark is asked for beside them."""
     store = world.store
     store.query("w", "A", NOW - HOUR, NOW)  # the dataset's versions are read once in a process
-    assert store.read("w", "A", NOW - HOUR, NOW).stats.dynamodb_requests == 3
-    world.now += timedelta(seconds=2)
     stats = store.read("w", "A", NOW - HOUR, NOW).stats
     assert (stats.dynamodb_requests, stats.s3_requests, stats.buffer_queries) == (4, 0, 1)
     stats = store.read("w", "A", NOW - timedelta(days=15), NOW - timedelta(days=14)).stats
-    assert (stats.dynamodb_requests, stats.s3_requests) == (2, 0)
+    assert (stats.dynamodb_requests, stats.s3_requests) == (3, 0)
     stats = store.read("w", "A", START, START + HOUR).stats
-    assert (stats.dynamodb_requests, stats.s3_requests, stats.buffer_queries) == (3, 2, 1)  # the day is marked
+    assert (stats.dynamodb_requests, stats.s3_requests, stats.buffer_queries) == (4, 2, 1)  # the day is marked
     assert stats.s3_bytes == stats.segment_bytes
     one, three = (store.read("w", groups, NOW - HOUR, NOW).stats.dynamodb_requests for groups in ("B", ["A", "B", "C"]))
-    assert three == 3 * one
+    assert three - 1 == 3 * (one - 1)
 
 
 def test_an_older_watermark_gives_the_same_rows(world):

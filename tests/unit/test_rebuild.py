@@ -302,7 +302,7 @@ def test_a_repair_that_is_cut_short_is_called_again_and_one_that_cannot_end_is_g
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["weater", "A"], 1, "there is no dataset 'weater' (known datasets: weather)"),
+        (["weater", "A"], 1, "there is no dataset 'weater' (did you mean 'weather'? known datasets: weather)"),
         (["weather", "KJFC"], 1, "dataset weather has no group 'KJFC' (did you mean 'KJFK'?)"),
         (
             ["weather", "KJFK", "--level", "weekly"],

@@ -123,7 +123,7 @@ def test_the_requests_of_a_statement_are_those_of_the_query_and_of_finding_the_t
     query = requests(lambda: store.query("w", "B", "2026-02-01", "2026-02-01T03:00:00Z", fields=["temp"]))
     hours = "valid_time >= '2026-02-01' and valid_time < '2026-02-01 03:00'"
     statement = requests(lambda: store.sql(f"select avg(temp) from w where station = 'B' and {hours}"))
-    assert query == (2, 1)  # manifest, day marks; the rows. Of the progress it was told a moment ago
+    assert query == (3, 1)  # progress, manifest, day marks; the rows
     assert statement[0] <= query[0] + 3  # the names of the datasets; progress and manifest once more, to cut long answers
     assert statement[1] == query[1]
 
